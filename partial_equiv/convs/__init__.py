@@ -1,0 +1,30 @@
+"""Convolutions on groups with continuous kernels, and what goes between them."""
+
+from partial_equiv.convs.convolution import Angle, ContinuousConv, Padding, check_room
+from partial_equiv.convs.expand import check_size, resolve_size
+from partial_equiv.convs.feature_map import GroupFeatureMap
+from partial_equiv.convs.layers import GroupConv, LiftingConv, MakeKernel, PointwiseConv
+from partial_equiv.convs.norm import NORMS, BatchNorm, LayerNorm, instance_norm
+from partial_equiv.convs.pool import element_mean, max_readout, mean_readout, spatial_max_pool
+
+__all__ = [
+    "NORMS",
+    "Angle",
+    "BatchNorm",
+    "ContinuousConv",
+    "GroupConv",
+    "GroupFeatureMap",
+    "LayerNorm",
+    "LiftingConv",
+    "MakeKernel",
+    "Padding",
+    "PointwiseConv",
+    "check_room",
+    "check_size",
+    "element_mean",
+    "instance_norm",
+    "max_readout",
+    "mean_readout",
+    "resolve_size",
+    "spatial_max_pool",
+]

@@ -1,0 +1,23 @@
+"""Networks of group convolutions, and `build`, which makes one from plain choices."""
+
+from partial_equiv.nets.augerino import Augerino
+from partial_equiv.nets.build import NETS, build
+from partial_equiv.nets.ckresnet import CKResNet
+from partial_equiv.nets.gcnn import GCNN
+from partial_equiv.nets.kit import ConvChoices, ConvKit, GroupChoices, KernelChoices, make_kit
+from partial_equiv.nets.subsets import LayerSubset, learned_subsets
+
+__all__ = [
+    "GCNN",
+    "NETS",
+    "Augerino",
+    "CKResNet",
+    "ConvChoices",
+    "ConvKit",
+    "GroupChoices",
+    "KernelChoices",
+    "LayerSubset",
+    "build",
+    "learned_subsets",
+    "make_kit",
+]
