@@ -123,7 +123,8 @@ def expand_kernel(kernel: Kernel, points: Tensor, scale: Tensor, taps: Taps | No
         dense = hidden.new_zeros(rows, inputs, side * side, hidden.shape[-1])
         hidden = dense.index_copy(2, taps.live, hidden)
     readout = torch.cat([kernel.readout.weight, kernel.readout.bias.unsqueeze(-1)], dim=-1)
-    weight = torch.matmul(readout, hidden.reshape(rows, inputs * side * side, -1).transpose(1, 2))
+    # A batched product writes [R, O * I, F * V * U] in place; `matmul` would fold the rows and copy the result.
+    weight = torch.bmm(readout.expand(rows, -1, -1), hidden.reshape(rows, inputs * side * side, -1).transpose(1, 2))
     no_outputs, no_inputs = channels
     return weight.reshape(rows * no_outputs, no_inputs * inputs, side, side)
 
