@@ -1,0 +1,68 @@
+"""From the composed configuration to data: splits, loaders and facts."""
+
+import functools
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from partial_equiv.datasets import DATASETS, DatasetInfo, Loader, Splits, augment_training, expected_info, make_loader
+from partial_equiv.menu import bind, choose
+
+
+class Loaders(NamedTuple):
+    """Batches of each split; only training is shuffled."""
+
+    train: Loader
+    validation: Loader
+    test: Loader
+
+
+def construct_dataset(cfg: Mapping[str, Any]) -> Splits:
+    """Return the data set that `cfg` chooses, with its augmentation on the training images.
+
+    Args:
+        cfg: The resolved configuration; `dataset`, `augment` and `seed` are read. `dataset.seed` fixes the data of all
+            runs, `seed` the augmentation of one.
+
+    Raises:
+        UserError: an unknown name, key or value, or files that are missing or broken.
+    """
+    return augment_training(chosen(cfg)(), cfg["augment"], cfg["seed"])
+
+
+def construct_info(cfg: Mapping[str, Any]) -> DatasetInfo:
+    """Return the facts of the chosen data set without touching its files; `npz`, known by its files alone, is read.
+
+    Raises:
+        UserError: an unknown name, key or value; for npz, a file that is missing or broken.
+    """
+    make = chosen(cfg)
+    return expected_info(cfg["dataset"]["type"], make.keywords) or make().info
+
+
+def construct_loaders(splits: Splits, cfg: Mapping[str, Any]) -> Loaders:
+    """Return the loaders; `train.batch_size`, `no_workers` and `seed` of `cfg` are read.
+
+    Raises:
+        UserError: a batch size or a number of workers out of range.
+    """
+    recipe = functools.partial(
+        make_loader,
+        batch_size=cfg["train"]["batch_size"],
+        drop_last=False,
+        seed=cfg["seed"],
+        no_workers=cfg["no_workers"],
+    )
+    return Loaders(
+        recipe(splits.train, shuffle=True), recipe(splits.validation, shuffle=False), recipe(splits.test, shuffle=False)
+    )
+
+
+def chosen(cfg: Mapping[str, Any]) -> "functools.partial[Splits]":
+    """Return the function of the chosen data set with its keys bound.
+
+    Its menu is cut to the one entry: an option file replaces the former one whole, so a key of another data set is
+    a mistake.
+    """
+    keywords = dict(cfg["dataset"])
+    name = keywords.pop("type")
+    return bind({name: choose(DATASETS, name, "dataset")}, name, keywords, "dataset")

@@ -1,0 +1,115 @@
+"""Labelled images that are fetched and normalised a batch at a time.
+
+Axes: N images of the set, B images of a batch, C channels, Y X pixels.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from partial_equiv.datasets.augmentation import CropFlip
+from partial_equiv.datasets.info import DatasetInfo
+
+
+class Batch(NamedTuple):
+    """Images of a batch with their labels.
+
+    Shape:
+        images [B, C, Y, X] float32 normalised, labels [B] int64, index [B] int64 (position in the split).
+    """
+
+    images: Tensor
+    labels: Tensor
+    index: Tensor  # type: ignore[assignment]  # hides tuple.index, which nothing needs of a batch
+
+
+class ImageSource(Protocol):
+    """Anything that gives uint8 images [B, C, Y, X] for positions [B]; a uint8 tensor [N, C, Y, X] is one."""
+
+    def __len__(self) -> int:
+        """Return the number of images."""
+
+    def __getitem__(self, index: Tensor, /) -> Tensor:
+        """Return the images at `index`."""
+
+
+class ImageSet(Dataset[Batch]):
+    """One split of a data set.
+
+    batch = (pixel / 255 - mean) / std, in float32, after the augmentation where there is one.
+
+    Args:
+        images: Pixels, in memory or read when asked for.
+        labels: One per image.
+        mean: Per channel, of pixels in [0, 1].
+        std: Per channel, of pixels in [0, 1].
+        augmentation: Applied to every fetched batch.
+    Shape:
+        images uint8 [N, C, Y, X], labels int64 [N].
+    """
+
+    def __init__(
+        self,
+        images: ImageSource,
+        labels: Tensor,
+        *,
+        mean: Sequence[float],
+        std: Sequence[float],
+        augmentation: CropFlip | None = None,
+    ) -> None:
+        """Keep the images; nothing is copied."""
+        assert len(images) == len(labels), f"{len(images)} images, {len(labels)} labels"
+        self.images = images
+        self.labels = labels
+        self.mean = tuple(mean)
+        self.std = tuple(std)
+        self.augmentation = augmentation
+        self.epoch = 0
+        deviation = torch.tensor(self.std, dtype=torch.float64)
+        self._scale = (1 / (255 * deviation)).float()[:, None, None]
+        self._shift = (-torch.tensor(self.mean, dtype=torch.float64) / deviation).float()[:, None, None]
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether the pixels are held in memory rather than read from disk on demand."""
+        return isinstance(self.images, Tensor)
+
+    def augmented(self, augmentation: CropFlip) -> "ImageSet":
+        """Return the same images with an augmentation."""
+        return ImageSet(self.images, self.labels, mean=self.mean, std=self.std, augmentation=augmentation)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the draw of the augmentation."""
+        self.epoch = epoch
+
+    def raw(self, index: int) -> Tensor:
+        """Return one image as stored, uint8 [C, Y, X]."""
+        return self.images[torch.tensor([range(len(self))[index]])][0]
+
+    def __len__(self) -> int:
+        """Return the number of images."""
+        return len(self.labels)
+
+    def __getitem__(self, index: int | Sequence[int] | Tensor) -> Batch:
+        """Return the batch of the given positions; one position gives a batch of one."""
+        chosen = torch.as_tensor(index, dtype=torch.int64).reshape(-1)
+        pixels = self.images[chosen]
+        if self.augmentation is not None:
+            pixels = self.augmentation(pixels, chosen, self.epoch)
+        return Batch(pixels.float().mul_(self._scale).add_(self._shift), self.labels[chosen], chosen)
+
+    def __getitems__(self, index: Sequence[int]) -> Batch:
+        """Return the batch of the given positions: the door that torch's DataLoader uses for whole batches."""
+        return self[index]
+
+
+class Splits(NamedTuple):
+    """A data set: what learns, what selects, what is reported, and the facts."""
+
+    train: ImageSet
+    validation: ImageSet
+    test: ImageSet
+    info: DatasetInfo

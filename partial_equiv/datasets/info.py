@@ -1,0 +1,93 @@
+"""Facts of a data set, and how many images each of its splits gets."""
+
+import dataclasses
+from collections.abc import Sequence
+
+from partial_equiv.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class DatasetInfo:
+    """What a network, a loader and a report need to know about a data set.
+
+    Args:
+        name: Name in the menu.
+        in_channels: Channels of an image.
+        no_classes: Number of labels.
+        size: Height and width in pixels.
+        mean: Per channel, of pixels in [0, 1].
+        std: Per channel, of pixels in [0, 1].
+        class_names: One per label.
+        no_train: Training images.
+        no_validation: Held-out images that select the model.
+        no_test: Test images; they select nothing.
+        note: What a reader of a number must know, for example that a subset was used; shown with every result.
+        crop_padding: Pixels of padding of the published augmentation; None where the set has none.
+    """
+
+    name: str
+    in_channels: int
+    no_classes: int
+    size: tuple[int, int]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    class_names: tuple[str, ...]
+    no_train: int
+    no_validation: int
+    no_test: int
+    note: str = ""
+    crop_padding: int | None = None
+
+
+def plan(facts: DatasetInfo, *, no_train: int | None, no_validation: int | None, no_test: int | None) -> DatasetInfo:
+    """Return `facts` with the number of images that each split will hold.
+
+    `facts` states what the files hold: `no_train` includes the images that validation is cut from, unless the set ships
+    a validation split of its own (`facts.no_validation` > 0).
+
+    Args:
+        facts: Counts of the files.
+        no_train: Training images to keep; None keeps all that validation leaves.
+        no_validation: Images to hold out; None is the set's own split, else a tenth.
+        no_test: Test images to keep; None keeps all.
+
+    Raises:
+        UserError: a count below 1 or above what there is.
+    """
+    own = facts.no_validation > 0
+    default = facts.no_validation if own else max(1, facts.no_train // 10)
+    most = facts.no_validation if own else facts.no_train - 1
+    held_out = bounded("no_validation", no_validation, most, default)
+    left = facts.no_train - (0 if own else held_out)
+    kept, tested = bounded("no_train", no_train, left, left), bounded("no_test", no_test, facts.no_test, facts.no_test)
+    notes = [facts.note]
+    notes += [f"{kept:,} of {left:,} training images"] * (kept < left)
+    notes += [f"{tested:,} of {facts.no_test:,} test images"] * (tested < facts.no_test)
+    return dataclasses.replace(facts, no_train=kept, no_validation=held_out, no_test=tested, note=join_notes(notes))
+
+
+def bounded(key: str, value: int | None, most: int, default: int) -> int:
+    """Return `value`, or `default` for None.
+
+    Raises:
+        UserError: it is outside 1..most.
+    """
+    chosen = default if value is None else value
+    if not 1 <= chosen <= most:
+        raise UserError(f"dataset.{key}={chosen} is out of range: give 1 to {most}, or null for its default")
+    return chosen
+
+
+def turned_note(rot_interval: float) -> str:
+    """Return what to say of images turned at random."""
+    return f"images turned at random within +-{rot_interval:g} degrees" if rot_interval else ""
+
+
+def with_notes(info: DatasetInfo, *notes: str) -> DatasetInfo:
+    """Return the facts with further notes in front."""
+    return dataclasses.replace(info, note=join_notes([*notes, info.note]))
+
+
+def join_notes(notes: Sequence[str]) -> str:
+    """Join the notes that say something."""
+    return "; ".join(note for note in notes if note)

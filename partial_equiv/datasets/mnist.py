@@ -1,0 +1,146 @@
+"""MNIST from its idx files, upright or turned at random."""
+
+import math
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from partial_equiv.datasets.files import fetch, folder_of, read_exactly
+from partial_equiv.datasets.image_set import Splits
+from partial_equiv.datasets.info import DatasetInfo, plan, turned_note, with_notes
+from partial_equiv.datasets.rotation import turn_randomly
+from partial_equiv.datasets.split import Labelled, assemble, cut
+from partial_equiv.errors import UserError
+
+FACTS = DatasetInfo(
+    name="MNIST",
+    in_channels=1,
+    no_classes=10,
+    size=(28, 28),
+    mean=(0.1307,),
+    std=(0.3081,),
+    class_names=tuple("0123456789"),
+    no_train=60_000,
+    no_validation=0,
+    no_test=10_000,
+)
+
+
+class Mnist(NamedTuple):
+    """The published images.
+
+    Shape:
+        images uint8 [N, 1, 28, 28], labels int64 [N].
+    """
+
+    train_images: Tensor
+    train_labels: Tensor
+    test_images: Tensor
+    test_labels: Tensor
+
+
+def load_mnist(
+    *,
+    root: str,
+    download: bool,
+    rot_interval: float,
+    no_train: int | None,
+    no_validation: int | None,
+    no_test: int | None,
+    seed: int,
+) -> Splits:
+    """Return MNIST, each image turned by a seeded angle uniform in +-rot_interval.
+
+    Args:
+        root: Folder that holds MNIST/raw.
+        download: Fetch what is missing.
+        rot_interval: Degrees, 0 (as published) to 180 (full circle).
+        no_train: Training images; None is all that validation leaves.
+        no_validation: Images held out of the training file.
+        no_test: Test images; None is all.
+        seed: Of split and angles.
+
+    Raises:
+        UserError: a value out of range; a file is missing, truncated or not MNIST's.
+    """
+    planned = plan(FACTS, no_train=no_train, no_validation=no_validation, no_test=no_test)
+    mnist = read_mnist(root, download=download)
+    positions = cut(FACTS, planned, seed)
+
+    def turned(images: Tensor, labels: Tensor, index: Tensor, stream: int) -> Labelled:
+        return Labelled(
+            turn_randomly(images[index], index, rot_interval=rot_interval, seed=seed, stream=stream), labels[index]
+        )
+
+    return assemble(
+        with_notes(planned, turned_note(rot_interval)),
+        turned(mnist.train_images, mnist.train_labels, positions.train, 0),
+        turned(mnist.train_images, mnist.train_labels, positions.validation, 0),
+        turned(mnist.test_images, mnist.test_labels, positions.test, 1),
+    )
+
+
+def read_mnist(root: str, *, download: bool) -> Mnist:
+    """Return the four idx files of root/MNIST/raw.
+
+    Raises:
+        UserError: a file is missing, truncated or not MNIST's, or the download failed.
+    """
+    folder = folder_of(root) / "MNIST" / "raw"
+    if download:
+        download_mnist(folder)
+    return Mnist(
+        read_idx(folder / "train-images-idx3-ubyte", (FACTS.no_train, 28, 28))[:, None],
+        read_labels(folder / "train-labels-idx1-ubyte", FACTS.no_train),
+        read_idx(folder / "t10k-images-idx3-ubyte", (FACTS.no_test, 28, 28))[:, None],
+        read_labels(folder / "t10k-labels-idx1-ubyte", FACTS.no_test),
+    )
+
+
+def read_idx(path: Path, shape: tuple[int, ...]) -> Tensor:
+    """Return an idx file of unsigned bytes, whose header must state the published shape.
+
+    Shape:
+        -> uint8, as `shape`.
+    """
+    remedy = remedy_for(path.parent)
+    header = np.array([0x0800 + len(shape), *shape], dtype=">u4").tobytes()
+    content = read_exactly(path, len(header) + math.prod(shape), remedy)
+    if content[: len(header)].tobytes() != header:
+        raise UserError(
+            f"{path} is not MNIST's file (its header does not state {list(shape)}): delete it, then {remedy}"
+        )
+    return torch.from_numpy(content[len(header) :]).reshape(shape)
+
+
+def read_labels(path: Path, no_labels: int) -> Tensor:
+    """Return an idx file of classes, int64 [no_labels]."""
+    labels = read_idx(path, (no_labels,)).long()
+    if labels.max() >= FACTS.no_classes:
+        raise UserError(
+            f"{path} holds label {int(labels.max())}, MNIST has 0 to 9: delete it, then {remedy_for(path.parent)}"
+        )
+    return labels
+
+
+def remedy_for(folder: Path) -> str:
+    """Return what a user can do about a missing file."""
+    return f"{place_for(folder)}, or add dataset.download=true"
+
+
+def place_for(folder: Path) -> str:
+    """Return where the files belong."""
+    return f"put MNIST's four unpacked idx files into {folder}, or point dataset.root at a folder that holds MNIST/raw"
+
+
+def download_mnist(folder: Path) -> None:
+    """Fetch the files that are absent, with torchvision's addresses and checksums."""
+    from torchvision.datasets import MNIST
+
+    for archive, md5 in MNIST.resources:
+        target = folder / archive.removesuffix(".gz")
+        if not target.exists():
+            fetch([f"{mirror}{archive}" for mirror in MNIST.mirrors], md5, {target.name: target}, place_for(folder))
