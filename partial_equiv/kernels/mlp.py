@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Literal
 
 from torch import Tensor, nn
+from torch.nn import functional
 
 from partial_equiv.errors import UserError
 from partial_equiv.kernels.kernel import Kernel
@@ -27,8 +28,12 @@ class PointNorm(nn.Module):
         self.norm = nn.BatchNorm1d(no_features)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalise each feature over the points: [..., h] -> [..., h]."""
-        normed: Tensor = self.norm(x.reshape(-1, x.shape[-1]))
+        """Normalise each feature over the points: [..., h] -> [..., h]. One point alone takes the running statistics."""
+        points, norm = x.reshape(-1, x.shape[-1]), self.norm
+        if len(points) > 1:
+            normed: Tensor = norm(points)
+        else:
+            normed = functional.batch_norm(points, norm.running_mean, norm.running_var, norm.weight, norm.bias, eps=norm.eps)
         return normed.view_as(x)
 
 

@@ -1,0 +1,28 @@
+"""Runs: folders, logs, checkpoints, W&B, facts of the environment, and figures."""
+
+from partial_equiv.runs import drawing
+from partial_equiv.runs.environment import device_name, environment_facts
+from partial_equiv.runs.folder import RunFolder, Sink, read_log
+from partial_equiv.runs.reading import FinishedRun, open_run, open_splits
+from partial_equiv.runs.responses import rotation_probabilities, turned_copies
+from partial_equiv.runs.state import load_model, load_network, load_state, save_state
+from partial_equiv.runs.wandb_sink import make_wandb_sink
+
+__all__ = [
+    "FinishedRun",
+    "RunFolder",
+    "Sink",
+    "device_name",
+    "drawing",
+    "environment_facts",
+    "load_model",
+    "load_network",
+    "load_state",
+    "make_wandb_sink",
+    "open_run",
+    "open_splits",
+    "read_log",
+    "rotation_probabilities",
+    "save_state",
+    "turned_copies",
+]
