@@ -97,14 +97,19 @@ def convolve(values: Tensor, weight: Tensor, bias: Tensor | None, padding: Paddi
     batch, (height, width) = values.shape[0], values.shape[-2:]
     no_sets, no_channels = shape
     check_room(height, width, weight.shape[-1], padding)
+    rows, no_elements = weight.shape[0], weight.shape[0] // (no_sets * no_channels)
+    # One of two tensors has to be put in the order (channel, element): the weight where it is the smaller one.
+    weight_first = weight.numel() < batch * (rows // no_sets) * height * width
+    if weight_first:
+        weight = weight.unflatten(0, (no_sets, no_elements, no_channels)).transpose(1, 2).flatten(0, 2)
     if bias is not None:
-        bias = bias.flatten().repeat(weight.shape[0] // no_channels)
-    if no_sets > 1:
-        values = values.reshape(1, -1, height, width)
-    else:
-        values = values.flatten(1, 2)
+        ordered = bias.repeat_interleave(no_elements) if weight_first else bias.repeat(no_elements)
+        bias = ordered.repeat(no_sets)
+    values = values.reshape(1, -1, height, width) if no_sets > 1 else values.flatten(1, 2)
     out = functional.conv2d(values, weight, bias, padding=padding, groups=no_sets)
-    return out.reshape(batch, -1, no_channels, *out.shape[-2:]).transpose(1, 2)
+    order = (no_channels, no_elements) if weight_first else (no_elements, no_channels)
+    out = out.reshape(batch, *order, *out.shape[-2:])
+    return out if weight_first else out.transpose(1, 2)
 
 
 def check_room(height: int, width: int, size: int, padding: Padding) -> None:
