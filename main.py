@@ -1,0 +1,131 @@
+"""Compose, seed, construct, train, test, report: `python main.py key=value ...`, `python main.py -m seed=0,1,2`."""
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
+from config_errors import INTERRUPTED, USER_FAULT, JobFailed, complain, explain, remove_empty, run_command_line
+
+# Everything heavy is imported inside functions: --help and tab completion should not wait for torch.
+
+
+@hydra.main(version_base="1.3", config_path="cfg", config_name="config")
+def main(cfg: DictConfig) -> None:
+    """Run one job; a mistake of the user becomes one line on stderr and exit code 2."""
+    from partial_equiv.errors import UserError
+
+    job, output = HydraConfig.get(), Path(HydraConfig.get().runtime.output_dir)
+    try:
+        run_job(cfg, output, list(job.overrides.task))
+    except (UserError, OmegaConfBaseException) as error:
+        if cfg.get("debug") is True:
+            raise
+        complain(str(error) if isinstance(error, UserError) else explain(error, job.overrides.task))
+        remove_empty(output)
+        if job.mode == RunMode.MULTIRUN:
+            raise JobFailed from error
+        sys.exit(USER_FAULT)
+    except KeyboardInterrupt:
+        folder = Path(cfg.resume or output)
+        resumable = (folder / "config.yaml").is_file()
+        told = f"python main.py resume={folder} goes on after the last whole epoch" if resumable else "nothing was trained"
+        complain(f"interrupted: {told}")
+        sys.exit(INTERRUPTED)
+    finally:
+        remove_empty(output)
+
+
+def run_job(cfg: DictConfig, output: Path, overrides: list[str]) -> None:
+    """Do what the configuration says."""
+    from config_reader import read_config
+
+    config = read_config(cfg, overrides)
+    if config["dry_run"]:
+        dry_run(config)
+    elif config["do"] == "evaluate":
+        evaluate_run(config)
+    else:
+        train_run(config, Path(config["resume"] or output), resume=config["resume"] is not None)
+
+
+def train_run(config: dict[str, Any], path: Path, *, resume: bool) -> None:
+    """Train, test and report."""
+    from dataset_constructor import construct_dataset, construct_loaders
+    from job import load_pretrained, open_folder, prepare
+    from model_constructor import construct_model, construct_spec
+    from objective_constructor import bind_train, construct_probes, construct_stages, construct_test
+    from reporter import draw_figures, summarise, summary_table
+    from tester import evaluate, run_probes
+    from trainer import Progress, train_stages
+
+    device = prepare(config)
+    splits = construct_dataset(config)
+    loaders = construct_loaders(splits, config)
+    model = construct_model(config, splits.info).to(device)
+    load_pretrained(model, config["pretrained"])
+    stages = construct_stages(config, model, len(loaders.train))
+    probes = construct_probes(config, splits.info)
+    max_steps = 2 if config["debug"] else None
+    with open_folder(path, config, resume=resume) as folder:
+        progress = Progress("")
+        if bind_train(config).do:
+            spec = construct_spec(config, splits.info)
+            progress = train_stages(stages, loaders, folder, spec, resume=resume, max_steps=max_steps)
+        tested = construct_test(config, model)
+        numbers = evaluate(tested, loaders.test, max_steps) | run_probes(model, loaders.test, probes, max_steps)
+        summary = summarise(config, splits.info, model, progress, numbers)
+        draw_figures(folder, tested, splits, loaders.test)
+        folder.summary(summary)
+    print(summary_table(config, summary, model, path))
+
+
+def evaluate_run(config: dict[str, Any]) -> None:
+    """Test a finished run again, with the choices of `test` that were given."""
+    from checkpointer import BEST, progress_of
+    from dataset_constructor import construct_dataset, construct_loaders
+    from job import prepare
+    from objective_constructor import construct_probes, construct_test
+    from partial_equiv.runs import load_model, load_state
+    from reporter import summarise, summary_table
+    from tester import evaluate, run_probes
+
+    path, device = Path(config["run"]), prepare(config)
+    model = load_model(path).to(device)
+    splits = construct_dataset(config)
+    loaders = construct_loaders(splits, config)
+    probes = construct_probes(config, splits.info)
+    max_steps = 2 if config["debug"] else None
+    tested = construct_test(config, model)
+    numbers = evaluate(tested, loaders.test, max_steps) | run_probes(model, loaders.test, probes, max_steps)
+    summary = summarise(config, splits.info, model, progress_of(path, load_state(path, BEST)[1]), numbers)
+    print(summary_table(config, summary, model, path))
+
+
+def dry_run(config: dict[str, Any]) -> None:
+    """Construct everything but the data, and print the network."""
+    from dataset_constructor import construct_info
+    from job import prepare
+    from model_constructor import construct_model
+    from objective_constructor import bind_train, construct_probes, construct_stages
+    from reporter import module_table, title_of
+
+    prepare(config)
+    info = construct_info(config)
+    model = construct_model(config, info)
+    construct_stages(config, model, -(-info.no_train // bind_train(config).batch_size))
+    construct_probes(config, info)
+    images = f"{info.no_train:,} training, {info.no_validation:,} validation and {info.no_test:,} test images"
+    print(f"{title_of(config)}: {images} {info.in_channels}x{info.size[0]}x{info.size[1]}, {info.no_classes} classes")
+    print(f"\n{module_table(model)}")
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # so that run_command_line can answer Hydra's errors in one line
+    sys.exit(run_command_line(main))

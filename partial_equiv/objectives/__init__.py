@@ -1,0 +1,24 @@
+"""Objectives: what a network is trained for, as a module that turns a batch into one step."""
+
+from partial_equiv.objectives.classification import Classification
+from partial_equiv.objectives.objective import Objective, Step
+from partial_equiv.objectives.terms import (
+    Record,
+    Regulariser,
+    Term,
+    monotonic_penalty,
+    published_weight_decay,
+    recording,
+)
+
+__all__ = [
+    "Classification",
+    "Objective",
+    "Record",
+    "Regulariser",
+    "Step",
+    "Term",
+    "monotonic_penalty",
+    "published_weight_decay",
+    "recording",
+]

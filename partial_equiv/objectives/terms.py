@@ -1,0 +1,89 @@
+"""Regularisers as pure functions of what one forward pass used, and the hooks that write it down."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from partial_equiv.convs import ContinuousConv, GroupConv
+
+
+class Record(NamedTuple):
+    """What the convolutions of a network used in one forward pass.
+
+    Shape:
+        kernels: dense weights [S G O, I F, V, U] as they met the data, one per call; biases [O]; levels [], one per group
+        convolution that learns one, in module order.
+    """
+
+    kernels: list[Tensor]
+    biases: list[Tensor]
+    levels: list[Tensor]
+
+
+Term = Callable[[Record], Tensor]
+
+
+class Regulariser(NamedTuple):
+    """A term and its factor in the loss."""
+
+    term: Term
+    weight: float
+
+
+def published_weight_decay(record: Record) -> Tensor:
+    """Return sum over convolutions of ||kernel||_2 + ||bias||_2 of the sampled kernels of this step: norms, not squares.
+
+    It grows with the number of samples and changes with the draw; kernel networks, norms and head are not decayed.
+
+    Args:
+        record: What the forward pass used.
+    Shape:
+        -> [].
+    Source: the published code of Romero & Lohit 2022. Differs: our kernels carry the 1/F of the mean over input elements.
+    """
+    tensors = [*record.kernels, *record.biases]
+    if not tensors:
+        return torch.zeros(())
+    return torch.stack([torch.linalg.vector_norm(tensor, dtype=torch.float32) for tensor in tensors]).sum()
+
+
+def monotonic_penalty(record: Record) -> Tensor:
+    """Return sum_l relu(level_{l+1} - level_l): nonzero where a later layer keeps more rotations than the one before it.
+
+    0 where fewer than two layers learn a level.
+
+    Args:
+        record: What the forward pass used.
+    Shape:
+        -> [].
+    Source: Romero & Lohit 2022, section 6.
+    """
+    if len(record.levels) < 2:
+        return torch.zeros(()) if not record.levels else torch.zeros_like(record.levels[0])
+    levels = torch.stack([level.reshape(()) for level in record.levels])
+    return torch.relu(levels[1:] - levels[:-1]).sum()
+
+
+@contextmanager
+def recording(model: nn.Module) -> Iterator[Record]:
+    """Within this context, write down what a forward pass uses; the hooks are gone after it, and so is every graph.
+
+    Args:
+        model: Any network that holds continuous convolutions.
+    """
+    convs = [module for module in model.modules() if isinstance(module, ContinuousConv)]
+    levels = [conv.sampler.level for conv in convs if isinstance(conv, GroupConv) and conv.sampler is not None]
+    record = Record([], [conv.bias for conv in convs if conv.bias is not None], [x for x in levels if x is not None])
+
+    def keep(_: nn.Module, __: object, kernel: Tensor) -> None:
+        record.kernels.append(kernel)
+
+    handles = [conv.kernel_hook.register_forward_hook(keep) for conv in convs]
+    try:
+        yield record
+    finally:
+        for handle in handles:
+            handle.remove()

@@ -1,0 +1,197 @@
+"""What a run shows at its end: the summary, the table on the terminal, and the figures."""
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from checkpointer import Progress
+from partial_equiv.convs import ContinuousConv
+from partial_equiv.datasets import DatasetInfo, Splits
+from partial_equiv.nets import LayerSubset, learned_subsets
+from partial_equiv.objectives import Classification
+from partial_equiv.probes import confusion_counts
+from partial_equiv.runs import (
+    RunFolder,
+    device_name,
+    drawing,
+    environment_facts,
+    read_log,
+    rotation_probabilities,
+    turned_copies,
+)
+from partial_equiv.sampling import samplers
+from tester import device_of, evaluating, on_device
+
+DEGREES_BETWEEN_TURNS, THUMBNAILS = 3, 9
+
+
+def no_parameters(model: nn.Module) -> int:
+    """Return how many numbers a model learns."""
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def module_table(model: nn.Module) -> str:
+    """Return the layers of a network that learn something, with their sizes and parameters."""
+    rows: list[tuple[str, str, str, str]] = []
+    inside: list[str] = []
+    for name, module in model.named_modules():
+        if any(name.startswith(prefix) for prefix in inside):
+            continue
+        whole = isinstance(module, ContinuousConv) or not any(True for _ in module.children())
+        count = no_parameters(module) if whole else sum(p.numel() for p in module.parameters(recurse=False))
+        if count:
+            rows.append((name or "(itself)", type(module).__name__, shape_of(module), f"{count:,}"))
+        if whole:
+            inside.append(f"{name}.")
+    rows.append(("all", type(model).__name__, "", f"{no_parameters(model):,}"))
+    return aligned([("layer", "type", "channels", "parameters"), *rows], right=(3,))
+
+
+def shape_of(module: nn.Module) -> str:
+    """Return a layer's width in words."""
+    if isinstance(module, ContinuousConv):
+        return f"{module.in_channels} -> {module.out_channels}"
+    if isinstance(module, nn.Linear):
+        return f"{module.in_features} -> {module.out_features}"
+    return str(getattr(module, "num_features", getattr(module, "num_channels", "")))
+
+
+def aligned(rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> str:
+    """Return rows of text as columns; `right` are aligned to the right."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = [
+        "  ".join(
+            cell.rjust(width) if column in right else cell.ljust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in rows
+    ]
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def summarise(
+    config: Mapping[str, Any], info: DatasetInfo, model: nn.Module, progress: Progress, tested: Mapping[str, float]
+) -> dict[str, Any]:
+    """Return the flat summary of a run."""
+    subsets = learned_subsets(model)
+    return {
+        **{f"test/{name}": value for name, value in tested.items()},
+        "validation/accuracy": progress.best_value,
+        "validation/loss": progress.best_loss,
+        "best_epoch": progress.best_epoch,
+        "epochs": progress.epoch,
+        "layers": [subset.name for subset in subsets],
+        "levels": [subset.level for subset in subsets],
+        "mirror": [subset.mirror for subset in subsets],
+        **{f"gates/{subset.name}": subset.gates for subset in subsets if subset.gates},
+        "no_params": no_parameters(model),
+        "seconds": round(progress.seconds, 3),
+        "dataset": info.name,
+        "note": info.note,
+        "no_train": info.no_train,
+        "no_validation": info.no_validation,
+        "no_test": info.no_test,
+        "seed": config["seed"],
+        "comment": config["comment"],
+        "device": device_name(device_of(model)),
+        **environment_facts(),
+    }
+
+
+def title_of(config: Mapping[str, Any]) -> str:
+    """Return a run in a few words."""
+    net, group = config["net"], config["base_group"]
+    kept = "partial" if config["conv"]["partial_equiv"] else "full"
+    words = [config["dataset"]["type"], net["type"], group["name"], f"N={group['no_samples']}"]
+    return " ".join([*words, *([kept] if group["no_samples"] > 1 else []), config["kernel"]["type"]])
+
+
+def summary_table(config: Mapping[str, Any], summary: Mapping[str, Any], model: nn.Module, path: Path | None) -> str:
+    """Return the closing table of a run as text."""
+    counted = f"{summary['no_test']:,} images" + (f", {summary['note']}" if summary["note"] else "")
+    rows = [
+        ("run", f"{title_of(config)}, seed {config['seed']}"),
+        ("test accuracy", f"{100 * summary['test/accuracy']:.2f} %  ({counted})"),
+        ("test loss", f"{summary['test/loss']:.4f}"),
+    ]
+    if summary["validation/accuracy"] is not None:
+        when = f"best of {summary['epochs']} epochs: {summary['best_epoch']}"
+        rows.append(("validation accuracy", f"{100 * summary['validation/accuracy']:.2f} %  ({when})"))
+    rows += [
+        ("parameters", f"{summary['no_params']:,}"),
+        ("training time", f"{summary['seconds']:.1f} s on {summary['device']}"),
+    ]
+    if path is not None:
+        rows.append(("run folder", str(path)))
+    subsets = learned_subsets(model)
+    parts = [aligned(rows)]
+    if subsets:
+        kept = [(subset.name, rotations_kept(subset), mirror_kept(subset)) for subset in subsets]
+        parts.append(aligned([("layer", "rotations kept", "mirror probability"), *kept]))
+    else:
+        parts.append("this network learns no subset of its group")
+    return "\n\n".join(parts)
+
+
+def rotations_kept(subset: LayerSubset) -> str:
+    """Return the rotations that a layer keeps, in degrees."""
+    if subset.gates:
+        step = 360 / len(subset.gates)
+        near = [((i * step + 180) % 360 - 180, gate) for i, gate in enumerate(subset.gates)]
+        return " ".join(f"{angle:g}:{gate:.2f}" for angle, gate in sorted(near))
+    return "all" if subset.level is None else f"+-{180 * subset.level:.1f} degrees"
+
+
+def mirror_kept(subset: LayerSubset) -> str:
+    """Return the probability of the mirrored elements."""
+    return "-" if subset.mirror is None else f"{subset.mirror:.2f}"
+
+
+def draw_figures(folder: RunFolder, tested: Classification, splits: Splits, test_loader: Any) -> None:
+    """Draw every figure of a run into its folder.
+
+    Args:
+        folder: The run folder, with its log.
+        tested: The tested model as objective.
+        splits: The data.
+        test_loader: Batches of the test split.
+    """
+    model, info, rows = tested.model, splits.info, read_log(folder.path)
+    subsets = learned_subsets(model)
+    turns = next((sampler.no_rotations for sampler in samplers(model)), None)
+    folder.figure("learned_subsets", drawing.learned_subsets(subsets, turns))
+    if rows:
+        folder.figure("levels_over_epochs", drawing.levels_over_epochs(rows, [subset.name for subset in subsets]))
+        folder.figure("curves", drawing.curves(rows))
+    with evaluating(tested):
+        batches = on_device(test_loader, device_of(model))
+        counts = confusion_counts(tested.scores, batches, info.no_classes)
+    folder.figure("confusion_matrix", drawing.confusion_matrix(counts.numpy(), info.class_names))
+    draw_response(folder, model, splits)
+    images = splits.train
+    shown = range(min(len(images), 48))
+    pictures = torch.stack([images.raw(index) for index in shown]).numpy()
+    names = [info.class_names[int(images.labels[index])] for index in shown]
+    title = f"{info.name}: training images"
+    folder.figure("sample_sheet", drawing.sample_sheet(pictures, names, title, info.note))
+
+
+def draw_response(folder: RunFolder, model: nn.Module, splits: Splits) -> None:
+    """Draw the probability of a test image's own class as the image turns: a 6 where there is one, else the first image."""
+    info, images = splits.info, splits.test
+    wanted = info.class_names.index("6") if "6" in info.class_names else int(images.labels[0])
+    index = next((i for i, label in enumerate(images.labels.tolist()) if label == wanted), 0)
+    name = info.class_names[int(images.labels[index])]
+    degrees = range(-180, 181, DEGREES_BETWEEN_TURNS)
+    angles = [math.radians(degree) for degree in degrees]
+    response = rotation_probabilities(model, images.raw(index), angles, info.mean, info.std)
+    curve = {"this network": response[:, int(images.labels[index])].tolist()}
+    spread = [math.radians(-180 + 360 * i / (THUMBNAILS - 1)) for i in range(THUMBNAILS)]
+    thumbnails = [copy.numpy() for copy in turned_copies(images.raw(index), spread)]
+    folder.figure("rotation_response", drawing.rotation_response(angles, curve, name, thumbnails))
+
+

@@ -1,0 +1,87 @@
+"""Evaluation: means over a loader, and probes. Used by the trainer and by main."""
+
+import itertools
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from partial_equiv.objectives import Objective, Step
+from partial_equiv.probes import Probe
+
+
+class Averages:
+    """Means of losses and metrics over examples, summed where the numbers lie, so that nothing waits for the device."""
+
+    def __init__(self) -> None:
+        self.totals: dict[str, Tensor] = {}
+        self.size = 0
+
+    def add(self, step: Step) -> None:
+        """Count one step by its size."""
+        for name, value in {"loss": step.loss, **step.metrics}.items():
+            # Double precision, where there is any: sums over many batches should not depend on how they are cut.
+            wide = torch.float32 if value.device.type == "mps" else torch.float64
+            term = value.detach().to(wide) * step.size
+            self.totals[name] = self.totals[name] + term if name in self.totals else term
+        self.size += step.size
+
+    def means(self) -> dict[str, float]:
+        """Return the means so far; this waits for the device."""
+        return {name: float(total) / self.size for name, total in self.totals.items()}
+
+
+@contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """Put a module in evaluation mode without gradients, and back into the mode it was in."""
+    training = module.training
+    module.eval()
+    try:
+        with torch.no_grad():  # not inference mode: kernels that are kept here may meet gradients later
+            yield
+    finally:
+        module.train(training)
+
+
+def device_of(module: nn.Module) -> torch.device:
+    """Return the device of a module's parameters."""
+    return next((parameter.device for parameter in module.parameters()), torch.device("cpu"))
+
+
+def moved(batch: Any, device: torch.device) -> Any:
+    """Return a NamedTuple of tensors on a device."""
+    return type(batch)(*(tensor.to(device, non_blocking=True) for tensor in batch))
+
+
+def on_device(loader: Iterable[Any], device: torch.device, max_steps: int | None = None) -> Iterator[Any]:
+    """Yield a loader's batches on a device, at most `max_steps` of them."""
+    for batch in itertools.islice(loader, max_steps):
+        yield moved(batch, device)
+
+
+def evaluate(objective: Objective, loader: Iterable[Any], max_steps: int | None = None) -> dict[str, float]:
+    """Return the loss and every metric of an objective over a loader, batches weighted by their size.
+
+    Args:
+        objective: Used in evaluation mode, left as it was.
+        loader: Batches; they are moved to the objective's device.
+        max_steps: Stop after so many batches, for a trial run; None goes through.
+    """
+    averages = Averages()
+    with evaluating(objective):
+        for batch in on_device(loader, device_of(objective), max_steps):
+            averages.add(objective(batch))
+    return averages.means()
+
+
+def run_probes(
+    model: nn.Module, loader: Iterable[Any], probes: Mapping[str, Probe], max_steps: int | None = None
+) -> dict[str, float]:
+    """Return the numbers of every probe."""
+    found: dict[str, float] = {}
+    with evaluating(model):
+        for probe in probes.values():
+            found |= probe(model, on_device(loader, device_of(model), max_steps))
+    return found

@@ -1,0 +1,198 @@
+"""The one training loop. It knows objectives and stages: it names no loss, unpacks no batch and asks no class."""
+
+import math
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Any, Protocol
+
+import torch
+from tqdm import tqdm
+
+from checkpointer import Progress, load_best, load_last, read_progress, save_best, save_last
+from objective_constructor import Stage
+from optim import scale_rates
+from partial_equiv.errors import UserError
+from partial_equiv.objectives import Step
+from partial_equiv.runs import RunFolder
+from tester import Averages, device_of, evaluate, on_device
+
+REFRESH = 0.25  # seconds between looks at a device that runs ahead of the host
+
+
+class Batches(Protocol):
+    """A loader whose order is a pure function of the epoch."""
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[Any]: ...
+
+    def set_epoch(self, epoch: int) -> None: ...
+
+
+class TrainingLoaders(Protocol):
+    """What is learned from, and what selects the best weights."""
+
+    @property
+    def train(self) -> Batches: ...
+
+    @property
+    def validation(self) -> Batches: ...
+
+
+def train_stages(
+    stages: Mapping[str, Stage],
+    loaders: TrainingLoaders,
+    folder: RunFolder,
+    spec: dict[str, Any],
+    *,
+    resume: bool = False,
+    max_steps: int | None = None,
+) -> Progress:
+    """Train one stage after the other and return how far the last one came, its best weights loaded.
+
+    Args:
+        stages: In order.
+        loaders: Training and validation batches.
+        folder: Where rows and checkpoints go.
+        spec: Of the network, for the checkpoints.
+        resume: Continue from the folder's last checkpoint, if it has one, and otherwise from the start.
+        max_steps: Steps per phase, for a trial run; None is a whole epoch.
+
+    Raises:
+        UserError: the loss is not finite, or the checkpoint does not fit.
+    """
+    reached = read_progress(folder.path) if resume else None
+    names = list(stages)
+    if reached is not None and reached.stage not in names:
+        raise UserError(f"{folder.path} stopped in a stage {reached.stage!r}, which is not one of: {', '.join(names)}")
+    progress = Progress(names[0])
+    for name in names[names.index(reached.stage) if reached else 0 :]:
+        stage = stages[name]
+        begun = reached is not None and reached.stage == name
+        stage.objective.prepare(loaders.train)  # before the generators are put back
+        progress = load_last(folder.path, stage) if begun else Progress(name, seconds=progress.seconds)
+        progress = train(stage, loaders, folder, spec, progress, max_steps)
+        load_best(folder.path, stage)
+    return progress
+
+
+def train(
+    stage: Stage,
+    loaders: TrainingLoaders,
+    folder: RunFolder,
+    spec: dict[str, Any],
+    progress: Progress,
+    max_steps: int | None = None,
+) -> Progress:
+    """Train one stage from where `progress` says it is, and return how far it came.
+
+    After each epoch a row is logged, the best weights so far are kept, and everything the next epoch depends on is saved:
+    an interrupted epoch is done again from its start.
+    """
+    for epoch in range(progress.epoch, stage.epochs):
+        if tired(stage, progress):
+            tell(f"no better value in {stage.patience} epochs: stopped early (train.patience={stage.patience})")
+            break
+        number, started = stage.first_epoch + epoch + 1, time.monotonic()
+        learned = train_epoch(stage, loaders.train, epoch, max_steps)
+        rate = stage.optimizer.param_groups[0]["lr"]
+        judged = evaluate(stage.objective, loaders.validation, max_steps)
+        stage.schedule.observe(judged[stage.objective.monitor])
+        seconds = time.monotonic() - started
+        row = {f"train/{name}": value for name, value in learned.items()}
+        row |= {f"validation/{name}": value for name, value in judged.items()}
+        folder.log(number, row | {"lr": rate, "seconds": seconds} | stage.objective.learned())
+        tell(f"epoch {number}/{stage.first_epoch + stage.epochs}  {in_words(learned, judged)}  {seconds:.1f} s")
+        progress = replace(progress, epoch=epoch + 1, seconds=progress.seconds + seconds)
+        if better(stage, progress, judged):
+            value = judged[stage.objective.monitor]
+            progress = replace(progress, best_epoch=number, best_value=value, best_loss=judged["loss"])
+            save_best(folder.path, progress, stage, spec)
+        save_last(folder.path, progress, stage, spec)
+    return progress
+
+
+def train_epoch(stage: Stage, loader: Batches, epoch: int, max_steps: int | None) -> dict[str, float]:
+    """Take one pass over the training batches and return the means of loss and metrics.
+
+    Raises:
+        UserError: the loss is not finite.
+    """
+    objective, optimizer = stage.objective, stage.optimizer
+    device, parameters = device_of(objective), list(objective.parameters())
+    averages, looked = Averages(), time.monotonic()
+    objective.train()
+    loader.set_epoch(stage.first_epoch + epoch)
+    no_steps = min(len(loader), max_steps or len(loader))
+    with progress_bar(no_steps, f"epoch {stage.first_epoch + epoch + 1}") as bar:
+        for index, batch in enumerate(on_device(loader, device, max_steps)):
+            number = epoch * stage.steps_per_epoch + index
+            objective.set_progress(number / (stage.epochs * stage.steps_per_epoch))
+            scale_rates(optimizer, stage.schedule.factor(number))
+            averages.add(take_step(stage, batch, device, parameters))
+            if device.type == "cpu" or index + 1 == no_steps or time.monotonic() - looked > REFRESH:
+                means, looked = averages.means(), time.monotonic()
+                check_finite(means["loss"], stage, epoch, index)
+                bar.set_postfix({name: f"{value:.4f}" for name, value in means.items()}, refresh=False)
+            bar.update()
+    return averages.means()
+
+
+def take_step(stage: Stage, batch: Any, device: torch.device, parameters: list[torch.nn.Parameter]) -> Step:
+    """Learn from one batch."""
+    stage.optimizer.zero_grad(set_to_none=True)
+    with torch.autocast(device.type, torch.bfloat16, enabled=stage.precision == "bfloat16"):
+        step: Step = stage.objective(batch)
+    step.loss.backward()
+    if stage.gradient_clip is not None:
+        torch.nn.utils.clip_grad_norm_(parameters, stage.gradient_clip)
+    stage.optimizer.step()
+    # Without its graph, so that no kernel outlives the step.
+    return step._replace(loss=step.loss.detach())
+
+
+def better(stage: Stage, progress: Progress, judged: Mapping[str, float]) -> bool:
+    """Say whether an epoch beats the best so far; of equal values the lower loss wins, and of equal losses the later."""
+    if progress.best_value is None or progress.best_loss is None:
+        return True
+    value, sign = judged[stage.objective.monitor], 1 if stage.objective.mode == "max" else -1
+    gain = sign * (value - progress.best_value)
+    return gain > 0 or (gain == 0 and judged["loss"] <= progress.best_loss)
+
+
+def tired(stage: Stage, progress: Progress) -> bool:
+    """Say whether the best weights are too long ago."""
+    waited = stage.first_epoch + progress.epoch - progress.best_epoch
+    return stage.patience is not None and progress.best_value is not None and waited >= stage.patience
+
+
+def check_finite(loss: float, stage: Stage, epoch: int, index: int) -> None:
+    """Stop a training that has left the numbers.
+
+    Raises:
+        UserError: the mean loss of this epoch is not finite.
+    """
+    if not math.isfinite(loss):
+        lr = stage.optimizer.param_groups[0]["lr"]
+        raise UserError(
+            f"the loss is not finite any more (epoch {stage.first_epoch + epoch + 1}, step {index + 1}, lr {lr:.2g}): "
+            "lower train.lr, or set train.gradient_clip=1"
+        )
+
+
+def progress_bar(total: int, title: str) -> Any:
+    """Return a bar on a terminal, and nothing in a pipe."""
+    return tqdm(total=total, desc=title, unit="step", leave=False, dynamic_ncols=True, disable=not sys.stderr.isatty())
+
+
+def tell(line: str) -> None:
+    """Write one line to stderr, where the bar is."""
+    tqdm.write(line, file=sys.stderr)
+
+
+def in_words(learned: Mapping[str, float], judged: Mapping[str, float]) -> str:
+    """Return the means of both phases as text."""
+    phases = (("train", learned), ("validation", judged))
+    return "  ".join(f"{phase} " + " ".join(f"{k} {v:.4f}" for k, v in means.items()) for phase, means in phases)
