@@ -71,12 +71,12 @@ else
 			"$$candidate" -c 'import ensurepip, venv' 2>/dev/null && { usable=$$candidate; break; }; \
 		done; \
 		if [ -z "$$found" ]; then \
-			echo "partial_equiv needs Python 3.11 or newer, and none of python3.13, python3.12, python3.11, python3 is:" \
+			echo "partial_equiv needs Python 3.11 or newer, and PATH has none (python3.13, python3.12, python3.11, python3):" \
 				"install one, or uv, and try again." >&2; exit 2; \
 		fi; \
 		if [ -z "$$usable" ]; then \
-			echo "$$found cannot make an environment, its module venv or ensurepip is missing: install it" \
-				"(Debian, Ubuntu: apt install $$found-venv), or uv, and try again." >&2; exit 2; \
+			echo "$$found cannot make an environment, for it lacks the module venv or ensurepip: install it" \
+				"(Debian, Ubuntu: apt install $$found-venv), or install uv, and try again." >&2; exit 2; \
 		fi; \
 		echo "Building $(VENV) with $$("$$usable" --version); torch brings about 3 GB, once."; \
 		"$$usable" -m venv --clear $(VENV); \
