@@ -10,7 +10,7 @@ import torch
 
 
 def interleaved(candidates: Mapping[str, Callable[[], object]], *, no_rounds: int) -> dict[str, float]:
-    """Return the median seconds of each candidate over rounds in which every one runs once, after one round of warm-up."""
+    """Return the median seconds of each candidate over rounds in which every one runs once, after a warm-up."""
     seconds: dict[str, list[float]] = {name: [] for name in candidates}
     for index in range(no_rounds + 1):
         for name, run in candidates.items():

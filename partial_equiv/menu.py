@@ -41,8 +41,8 @@ def bind(
 ) -> "functools.partial[T]":
     """Return the callable `name` of a menu with `keywords` bound, checked against its signature.
 
-    A key that only other entries of the menu know is dropped: options share one YAML tree, so switching `kernel.type` on the
-    command line leaves the keys of the former type behind.
+    A key that only other entries of the menu know is dropped: options share one YAML tree, so switching `kernel.type`
+    on the command line leaves the keys of the former type behind.
 
     Args:
         menu: Name -> constructor.

@@ -23,8 +23,9 @@ Padding = Literal["same", "valid"] | int
 class ContinuousConv(nn.Module, ABC):
     """A convolution whose weights come from a continuous kernel.
 
-    In evaluation with nothing to differentiate, the weight is made once and kept until the kernel, the elements, their weights,
-    the dtype or the device change. Every weight passes through `kernel_hook`, where forward hooks can see it.
+    In evaluation with nothing to differentiate, the weight is made once and kept until the kernel, the elements,
+    their weights, the dtype or the device change. Every weight passes through `kernel_hook`, where forward hooks can
+    see it.
     """
 
     group: Group

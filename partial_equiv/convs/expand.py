@@ -33,7 +33,11 @@ class Taps:
 
 def make_taps(size: int, dtype: torch.dtype, device: torch.device) -> Taps:
     """Return the live taps of a square kernel of `size` pixels a side."""
-    side = torch.linspace(-1, 1, size, dtype=dtype, device=device) if size > 1 else torch.zeros(1, dtype=dtype, device=device)
+    side = (
+        torch.linspace(-1, 1, size, dtype=dtype, device=device)
+        if size > 1
+        else torch.zeros(1, dtype=dtype, device=device)
+    )
     grid = torch.stack(torch.meshgrid(side, side, indexing="ij"), dim=-1).reshape(-1, 2)
     # A turn keeps the norm, so the disc is found once, upright, where taps at distance 1 have it to rounding.
     live = torch.tensor(live_taps(size), device=device)
@@ -100,7 +104,9 @@ def kernel_points(group: Group, outputs: Tensor, inputs: Tensor | None, position
     return torch.cat([part.expand(*shape, -1) for part in parts], dim=-1)
 
 
-def expand_kernel(kernel: Kernel, points: Tensor, scale: Tensor, taps: Taps | None, channels: tuple[int, int]) -> Tensor:
+def expand_kernel(
+    kernel: Kernel, points: Tensor, scale: Tensor, taps: Taps | None, channels: tuple[int, int]
+) -> Tensor:
     """Return the weight of a dense convolution: the kernel at `points`, times `scale`, zero at the dead taps.
 
     The hidden features, not the weights, are spread over the taps, and one product then writes the weights where the

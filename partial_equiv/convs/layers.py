@@ -1,6 +1,7 @@
 """Lifting, group and pointwise convolutions with continuous kernels.
 
-Axes: B batch, S sample sets (1 or B), G output elements, F input elements, O I channels, Y X image, d element coordinates.
+Axes: B batch, S sample sets (1 or B), G output elements, F input elements, O I channels, Y X image, d element
+    coordinates.
 """
 
 import math
@@ -98,8 +99,8 @@ class GroupConv(ContinuousConv):
     """Convolution on the group, equivariant to the whole of it or to a learned part.
 
     (f * k)(x, h) = mean_h' int f(x', h') k(h^-1 (x' - x), h^-1 h') dx', the mean weighted by how much each h' counts.
-    Exact at the sampled elements for turns the pixel grid allows; elsewhere interpolation leaks. A partial layer obeys the law
-    on its own subset of the group.
+    Exact at the sampled elements for turns the pixel grid allows; elsewhere interpolation leaks. A partial layer
+    obeys the law on its own subset of the group.
 
     Args:
         in_channels: I.
@@ -112,12 +113,14 @@ class GroupConv(ContinuousConv):
         padding: "same", "valid" or pixels.
         bias: Learn one number per output channel.
         per_batch_element: Draw one set of elements for every image.
-        angle: How relative angles enter the kernel: "circle", continuous at 0 = 2 pi, or "linear", the published r / pi - 1.
+        angle: How relative angles enter the kernel: "circle", continuous at 0 = 2 pi, or "linear", the published r /
+            pi - 1.
     Shape:
         values [B, I, F, Y, X], elements [S, F, d] -> values [B, O, G, Y', X'], elements [S, G, d].
     Raises:
         UserError: `size` is even, or the map is smaller than the kernel where nothing pads it.
-    Source: Romero & Lohit 2022, section 3. Differs: a mean over h' instead of a sum, and a kernel that keeps the variance.
+    Source: Romero & Lohit 2022, section 3. Differs: a mean over h' instead of a sum, and a kernel that keeps the
+        variance.
     """
 
     def __init__(
@@ -169,7 +172,8 @@ class GroupConv(ContinuousConv):
 class PointwiseConv(ContinuousConv):
     """Convolution over the elements alone, pixel by pixel: the shortcut of a residual block.
 
-    (f * k)(x, h) = mean_h' f(x, h') k(h^-1 h'). It has no bias and draws no elements: it follows the branch it is added to.
+    (f * k)(x, h) = mean_h' f(x, h') k(h^-1 h'). It has no bias and draws no elements: it follows the branch it is
+    added to.
 
     Args:
         in_channels: I.

@@ -71,7 +71,7 @@ class LayerNorm(nn.Module):
 
 
 def instance_norm(f: GroupFeatureMap, eps: float = 1e-5) -> GroupFeatureMap:
-    """Normalise per image and channel over elements and pixels, without learned parameters: [B, C, G, Y, X] -> the same."""
+    """Normalise per image and channel over elements and pixels, nothing learned: [B, C, G, Y, X] -> the same."""
     if f.weights is None:
         return f.map(lambda values: functional.layer_norm(values, values.shape[2:], eps=eps))
     mean, variance = weighted_moments(f, (2, 3, 4))

@@ -10,7 +10,7 @@ from partial_equiv.convs.feature_map import GroupFeatureMap
 
 
 def spatial_max_pool(f: GroupFeatureMap, size: int = 2) -> GroupFeatureMap:
-    """Take the maximum over squares of size x size pixels with as many pixels of stride: [B, C, G, Y, X] -> [B, C, G, Y', X'].
+    """Take the maximum over tiles of size x size pixels: [B, C, G, Y, X] -> [B, C, G, Y', X'].
 
     Exactly equivariant to right-angle turns only where `size` divides both sides of the map.
     """

@@ -15,8 +15,8 @@ class Group(ABC):
     An element h of H is a row of `dimension` numbers. The laws that the conformance suite proves for every group:
     (a b) c = a (b c),  a a^-1 = e,  matrix(a b) = matrix(a) matrix(b),  act(a b, x) = act(a, act(b, x)).
 
-    Positions are (row, column), as pixels are indexed; angles are radians, counter-clockwise as displayed, so that the turn
-    by +pi/2 moves an image like `torch.rot90(image, 1, dims=(-2, -1))`.
+    Positions are (row, column), as pixels are indexed; angles are radians, counter-clockwise as displayed, so that
+    the turn by +pi/2 moves an image like `torch.rot90(image, 1, dims=(-2, -1))`.
     """
 
     name: str
@@ -65,7 +65,7 @@ class Group(ABC):
 
     @abstractmethod
     def from_angles(self, angles: Tensor) -> Tensor:
-        """Return the elements with these turns, then, with a mirror, the same turns mirrored: [..., n] -> [..., n', d]."""
+        """Return the elements with these turns, then, with a mirror, those mirrored: [..., n] -> [..., n', d]."""
 
     @abstractmethod
     def coordinates(self, element: Tensor, angle: str) -> Tensor:
@@ -73,8 +73,8 @@ class Group(ABC):
 
         Args:
             element: Group elements.
-            angle: "circle" for (cos r, sin r), continuous at 0 = 2 pi; "linear" for r / pi - 1, the published form, which
-                jumps there.
+            angle: "circle" for (cos r, sin r), continuous at 0 = 2 pi; "linear" for r / pi - 1, the published form,
+                which jumps there.
         """
 
     @abstractmethod

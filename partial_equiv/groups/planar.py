@@ -1,6 +1,7 @@
 """The groups of the plane: T2, SE2, E2, C_n and D_n, all one algebra of turns and a mirror.
 
-Axes: `...` any leading axes, d coordinates of an element: () for T2, (r,) with rotations, (r, m) with a mirror, m in {1, -1}.
+Axes: `...` any leading axes, d coordinates of an element: () for T2, (r,) with rotations, (r, m) with a mirror, m in
+    {1, -1}.
 """
 
 import math
@@ -96,7 +97,7 @@ class PlanarGroup(Group):
         return turns
 
     def from_angles(self, angles: Tensor) -> Tensor:
-        """Return the elements with these turns, then, with a mirror, the same turns mirrored: [..., n] -> [..., n', d]."""
+        """Return the elements with these turns, then, with a mirror, those mirrored: [..., n] -> [..., n', d]."""
         if self.dimension == 0:
             return angles.new_zeros(*angles.shape, 0)
         if not self.mirror:

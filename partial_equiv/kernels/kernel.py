@@ -1,6 +1,7 @@
 """What a continuous kernel is: a small network from positions to convolution weights.
 
-Axes: `...` any points, c coordinates of a point, h hidden features, o kernel values (output channels times input channels).
+Axes: `...` any points, c coordinates of a point, h hidden features, o kernel values (output channels times input
+    channels).
 """
 
 from abc import ABC, abstractmethod
@@ -12,8 +13,8 @@ from torch import Tensor, nn
 class Kernel(nn.Module, ABC):
     """A network that gives the values of a convolution kernel at any position.
 
-    k(x) = W phi(x) + b: features of a position, then one linear layer. A convolution computes phi at its few positions only
-    and lets the linear layer write the weights in their final layout.
+    k(x) = W phi(x) + b: features of a position, then one linear layer. A convolution computes phi at its few
+    positions only and lets the linear layer write the weights in their final layout.
 
     Shape:
         points [..., c] -> values [..., o].

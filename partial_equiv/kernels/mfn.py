@@ -56,12 +56,12 @@ class GaborFilter(nn.Module):
         self, in_features: int, out_features: int, *, scale: float, concentration: float, anisotropic: bool
     ) -> None:
         super().__init__()
-        self.mu = nn.Parameter(torch.empty(out_features, in_features).uniform_(-1, 1))
+        self.mu = nn.Parameter(2 * torch.rand(out_features, in_features) - 1)
         widths = Gamma(concentration, 1.0).sample((out_features, in_features if anisotropic else 1))
         self.gamma = nn.Parameter(widths)
         self.wave = FourierFilter(in_features, out_features, scale=scale)
         with torch.no_grad():
-            self.wave.linear.weight.mul_(self.gamma)
+            self.wave.linear.weight.mul_(widths)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the windowed wave: [..., c] -> [..., h]."""
@@ -99,9 +99,10 @@ class MultiplicativeFilterNetwork(Kernel):
         if no_layers < 1:
             raise UserError(f"kernel.no_layers={no_layers} is too few: give 1 or more")
         self.filters = nn.ModuleList(make_filter(index) for index in range(no_layers + 1))
-        self.linears = nn.ModuleList(nn.Linear(no_hidden, no_hidden) for _ in range(no_layers))
-        for linear in self.linears:
+        linears = [nn.Linear(no_hidden, no_hidden) for _ in range(no_layers)]
+        for linear in linears:
             nn.init.uniform_(linear.weight, -math.sqrt(1 / no_hidden), math.sqrt(1 / no_hidden))
+        self.linears = nn.ModuleList(linears)
         self.readout = nn.Linear(no_hidden, out_features)
 
     def features(self, points: Tensor) -> Tensor:

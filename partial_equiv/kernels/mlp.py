@@ -28,12 +28,14 @@ class PointNorm(nn.Module):
         self.norm = nn.BatchNorm1d(no_features)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalise each feature over the points: [..., h] -> [..., h]. One point alone takes the running statistics."""
+        """Normalise each feature over the points (one alone by running statistics): [..., h] -> [..., h]."""
         points, norm = x.reshape(-1, x.shape[-1]), self.norm
         if len(points) > 1:
             normed: Tensor = norm(points)
         else:
-            normed = functional.batch_norm(points, norm.running_mean, norm.running_var, norm.weight, norm.bias, eps=norm.eps)
+            normed = functional.batch_norm(
+                points, norm.running_mean, norm.running_var, norm.weight, norm.bias, eps=norm.eps
+            )
         return normed.view_as(x)
 
 

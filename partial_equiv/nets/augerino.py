@@ -16,15 +16,15 @@ from partial_equiv.sampling import Sampler
 class Augerino(nn.Module):
     """Average the logits of a plain network over transformed copies of each image, their range learned.
 
-    F(x) = sum_h w_h net(h^-1 x) / sum_h w_h for elements h drawn as in a partial layer; all images share them. Turned
-    images are interpolated, so the average is exactly invariant for right-angle grids only.
+    F(x) = sum_h w_h net(h^-1 x) / sum_h w_h for elements h drawn as in a partial layer; all images share them.
+    Turned images are interpolated, so the average is exactly invariant for right-angle grids only.
 
     Args:
         net: Images [B, C, Y, X] -> logits [B, K].
         sampler: Draws the elements.
     Shape:
         images [B, C, Y, X] -> logits [B, K].
-    Source: Benton et al. 2020. Differs: one grid convention in warp and sampling, and the mirror's gate gets a gradient.
+    Source: Benton et al. 2020. Differs: one grid convention in warp and sampling; the gate of the mirror gets a gradient.
     """
 
     def __init__(self, net: nn.Module, sampler: Sampler) -> None:
@@ -62,7 +62,7 @@ def transform_images(images: Tensor, group: Group, elements: Tensor) -> Tensor:
     )
     copies = images.repeat(no_elements, 1, 1, 1)
     warped = functional.grid_sample(copies, grid.to(copies.dtype), align_corners=False)
-    return warped.unflatten(0, (no_elements, batch))
+    return warped.reshape(no_elements, *images.shape)
 
 
 def make_augerino(net: nn.Module, kit: ConvKit) -> Augerino:
@@ -79,9 +79,12 @@ def make_augerino(net: nn.Module, kit: ConvKit) -> Augerino:
     }
     for key, value in asked.items():
         if value:
-            raise UserError(f"{key}=True does not fit an Augerino network, which learns one augmentation: set {key}=False")
+            raise UserError(
+                f"{key}=True does not fit an Augerino network, which learns one augmentation: set {key}=False"
+            )
     if kit.choices.sampling_method != "random":
         raise UserError(
-            f"base_group.sampling_method={kit.choices.sampling_method} does not fit an Augerino network: set it to random"
+            f"base_group.sampling_method={kit.choices.sampling_method} does not fit an Augerino network: "
+            "set it to random"
         )
     return Augerino(net, kit.augmentation())

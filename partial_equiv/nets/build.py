@@ -106,7 +106,9 @@ def build(spec: Mapping[str, Mapping[str, Any]]) -> nn.Module:
         if section not in ("net", "conv", "kernel", "base_group", "info"):
             raise UserError(f"the spec has an unknown section {section!r}{nearest(section, ('net', 'conv', 'kernel'))}")
     net, kernel, info = dict(spec["net"]), dict(spec["kernel"]), spec["info"]
-    layout = {key: kernel.pop(key) for key in ("size", "angle") if key in kernel} | {"no_hidden": kernel.get("no_hidden")}
+    layout = {key: kernel.pop(key) for key in ("size", "angle") if key in kernel} | {
+        "no_hidden": kernel.get("no_hidden")
+    }
     make_kernel = bind(KERNELS, kernel.pop("type"), kernel, "kernel", later=("in_features", "out_features"))
     kit = make_kit(
         _choices(ConvChoices, spec["conv"], "conv"),
@@ -116,9 +118,7 @@ def build(spec: Mapping[str, Mapping[str, Any]]) -> nn.Module:
         choose(NORMS, net.pop("norm", None), "net.norm"),
     )
     make_net = bind(NETS, net.pop("type"), net, "net", later=FACTS)
-    return make_net(
-        in_channels=info["in_channels"], no_classes=info["no_classes"], size=tuple(info["size"]), kit=kit
-    )
+    return make_net(in_channels=info["in_channels"], no_classes=info["no_classes"], size=tuple(info["size"]), kit=kit)
 
 
 def _choices(kind: Callable[..., Any], values: Mapping[str, Any], where: str) -> Any:
@@ -127,5 +127,7 @@ def _choices(kind: Callable[..., Any], values: Mapping[str, Any], where: str) ->
     known = parameters(kind)
     for key in values:
         if key not in known:
-            raise UserError(f"{where}.{key} is not a key of {where} (it takes: {', '.join(known)}){nearest(key, known)}")
+            raise UserError(
+                f"{where}.{key} is not a key of {where} (it takes: {', '.join(known)}){nearest(key, known)}"
+            )
     return bind({name: kind}, name, values, where)()

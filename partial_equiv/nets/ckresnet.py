@@ -153,7 +153,8 @@ def _pixels(padding: str | int) -> int:
 def _make_pooling(kit: ConvKit, no_elements: int, final: tuple[int, int], given: list[int]) -> nn.Linear:
     if kit.conv.partial_equiv:
         raise UserError(
-            "net.learnable_final_pooling=True weighs fixed elements and conv.partial_equiv=True learns them: set one to False"
+            "net.learnable_final_pooling=True weighs fixed elements and conv.partial_equiv=True learns them: "
+            "set one to False"
         )
     if tuple(given) != final:
         raise UserError(

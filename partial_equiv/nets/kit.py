@@ -73,8 +73,8 @@ class KernelChoices:
 class ConvKit:
     """Makers of fresh layers for one network.
 
-    `sampler` makes the sampler of a group convolution, None where it keeps its input's elements; `resamples` says whether
-    group convolutions change elements, so that a shortcut has to follow.
+    `sampler` makes the sampler of a group convolution, None where it keeps its input's elements; `resamples` says
+    whether group convolutions change elements, so that a shortcut has to follow.
     """
 
     group: Group

@@ -11,8 +11,8 @@ class LayerSubset(NamedTuple):
     """The learned subset of one layer.
 
     `level` is the kept share of the circle, turns in [-180, 180] degrees times it (None where no interval is learned);
-    `mirror` the probability of the mirrored half (None where there is none); `gates` the probability of each turn of a grid,
-    identity first (empty where no grid is learned).
+    `mirror` the probability of the mirrored half (None where there is none); `gates` the probability of each turn of
+    a grid, identity first (empty where no grid is learned).
     """
 
     name: str

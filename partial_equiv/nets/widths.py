@@ -22,7 +22,9 @@ def block_widths(no_hidden: int, no_blocks: int, factors: Sequence[float] | None
         )
     widths = [int(no_hidden * factor) for factor, count in zip(factors[::2], counts, strict=True) for _ in range(count)]
     if min(widths) < 1:
-        raise UserError(f"net.block_width_factors={list(factors)} leaves a block without channels: give factors above 0")
+        raise UserError(
+            f"net.block_width_factors={list(factors)} leaves a block without channels: give factors above 0"
+        )
     return widths
 
 

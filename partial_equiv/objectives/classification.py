@@ -16,7 +16,7 @@ from partial_equiv.datasets import Batch
 from partial_equiv.errors import UserError
 from partial_equiv.nets import learned_subsets
 from partial_equiv.objectives.objective import Objective, Step
-from partial_equiv.objectives.terms import Regulariser, recording
+from partial_equiv.objectives.terms import Record, Regulariser, recording
 from partial_equiv.sampling import random_draws, set_progress
 
 SEED_OF_DRAWS = 0x5EED
@@ -25,8 +25,8 @@ SEED_OF_DRAWS = 0x5EED
 class Classification(Objective):
     """Cross entropy of a network's logits; regularisers are added in training only.
 
-    In evaluation the elements are the fixed ones, or, with draws, the scores are log (1/D) sum_d softmax(logits_d) over D
-    random draws from a generator seeded alike for every batch: two evaluations agree bit for bit either way.
+    In evaluation the elements are the fixed ones, or, with draws, the scores are log (1/D) sum_d softmax(logits_d)
+    over D random draws from a generator seeded alike for every batch: two evaluations agree bit for bit either way.
 
     Args:
         model: images [B, C, Y, X] -> logits [B, K]; with draws it must take `generator`.
@@ -52,11 +52,11 @@ class Classification(Objective):
     def forward(self, batch: Batch) -> Step:
         """Return cross entropy and accuracy of a batch."""
         regularised = self.training and bool(self.regularisers)
-        with recording(self.model) if regularised else contextlib.nullcontext() as record:
+        with recording(self.model) if regularised else contextlib.nullcontext(Record([], [], [])) as record:
             scores = self.scores(batch.images)
             loss = functional.cross_entropy(scores.float(), batch.labels)
             metrics = {"accuracy": (scores.argmax(dim=-1) == batch.labels).float().mean().detach()}
-            for name, (term, weight) in self.regularisers.items() if record is not None else ():
+            for name, (term, weight) in self.regularisers.items() if regularised else ():
                 value = term(record)
                 loss = loss + weight * value
                 metrics[name] = value.detach()

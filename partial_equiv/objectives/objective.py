@@ -11,8 +11,8 @@ class Step(NamedTuple):
     """What an objective makes of a batch.
 
     Shape:
-        loss []: mean over the batch, to be differentiated; metrics: name -> [], means over the batch; size: examples, so
-        that ragged batches average correctly.
+        loss []: mean over the batch, to be differentiated; metrics: name -> [], means over the batch; size: examples,
+        so that ragged batches average correctly.
     """
 
     loss: Tensor
@@ -35,10 +35,10 @@ class Objective(nn.Module, ABC):
 
     # The three below are offers, not duties: most objectives need none of them.
 
-    def prepare(self, loader: Iterable[Any]) -> None:  # noqa: B027
+    def prepare(self, loader: Iterable[Any]) -> None:
         """Look at the training data once, before the first step of a stage."""
 
-    def set_progress(self, fraction: float) -> None:  # noqa: B027
+    def set_progress(self, fraction: float) -> None:
         """Take the share of the training, in [0, 1], that is done: the only clock an objective has."""
 
     def learned(self) -> dict[str, list[Any]]:

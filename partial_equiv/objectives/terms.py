@@ -14,8 +14,8 @@ class Record(NamedTuple):
     """What the convolutions of a network used in one forward pass.
 
     Shape:
-        kernels: dense weights [S G O, I F, V, U] as they met the data, one per call; biases [O]; levels [], one per group
-        convolution that learns one, in module order.
+        kernels: dense weights [S G O, I F, V, U] as they met the data, one per call; biases [O]; levels [], one per
+        group convolution that learns one, in module order.
     """
 
     kernels: list[Tensor]
@@ -34,7 +34,7 @@ class Regulariser(NamedTuple):
 
 
 def published_weight_decay(record: Record) -> Tensor:
-    """Return sum over convolutions of ||kernel||_2 + ||bias||_2 of the sampled kernels of this step: norms, not squares.
+    """Return the sum of ||kernel||_2 + ||bias||_2 over the sampled kernels of this step: norms, not squares.
 
     It grows with the number of samples and changes with the draw; kernel networks, norms and head are not decayed.
 
@@ -42,7 +42,8 @@ def published_weight_decay(record: Record) -> Tensor:
         record: What the forward pass used.
     Shape:
         -> [].
-    Source: the published code of Romero & Lohit 2022. Differs: our kernels carry the 1/F of the mean over input elements.
+    Source: the published code of Romero & Lohit 2022. Differs: our kernels carry the 1/F of the mean over input
+        elements.
     """
     tensors = [*record.kernels, *record.biases]
     if not tensors:
@@ -51,7 +52,7 @@ def published_weight_decay(record: Record) -> Tensor:
 
 
 def monotonic_penalty(record: Record) -> Tensor:
-    """Return sum_l relu(level_{l+1} - level_l): nonzero where a later layer keeps more rotations than the one before it.
+    """Return sum_l relu(level_{l+1} - level_l): above 0 where a later layer keeps more than the one before it.
 
     0 where fewer than two layers learn a level.
 

@@ -30,7 +30,8 @@ def uniform(shape: tuple[int, ...], like: Tensor, generator: torch.Generator | N
 def interval_angles(level: Tensor, no_rotations: int, offset: Tensor) -> Tensor:
     """Return turns spread evenly over [-pi level, pi level], differentiable in the level.
 
-    r_i = pi level (-1 + 2 (i + u) / n),  so  d r_i / d level = r_i / level: the spread follows the level, not only the ends.
+    r_i = pi level (-1 + 2 (i + u) / n),  so  d r_i / d level = r_i / level: the spread follows the level, not only
+    the ends.
     All n turns are kept at every level; at level 0 they are all the identity.
 
     Args:
@@ -39,7 +40,8 @@ def interval_angles(level: Tensor, no_rotations: int, offset: Tensor) -> Tensor:
         offset: u in [0, 1), one for a whole set: [S, 1].
     Shape:
         -> [S, n], radians.
-    Source: Romero & Lohit 2022, section 3. Differs: their spread was cut off from the gradient, and their n fell with the level.
+    Source: Romero & Lohit 2022, section 3. Differs: their spread was cut off from the gradient, and their n fell with
+        the level.
     """
     steps = torch.arange(no_rotations, dtype=offset.dtype, device=offset.device)
     return math.pi * level * (-1 + 2 * (steps + offset) / no_rotations)
@@ -51,7 +53,7 @@ def published_count(level: Tensor, no_rotations: int) -> int:
 
 
 def temperature(progress: Tensor, initial: float, final: float) -> Tensor:
-    """Return the gate temperature after a share `progress` of the training: linear from `initial` to `final`, then constant."""
+    """Return the gate temperature after a share `progress` of the training: linear from `initial` to `final`."""
     return initial + (final - initial) * progress.clamp(0, 1)
 
 

@@ -85,14 +85,14 @@ class RandomGridSampler(Sampler):
 class IntervalSampler(Sampler):
     """Turns within a learned interval [-pi level, pi level]; the mirrored half, if any, behind one learned gate.
 
-    The level starts at 1, the whole circle, and is used clamped to [0, 1] with the gradient of the identity, so that it can
-    come back from either end; the optimiser projects it after each step.
+    The level starts at 1, the whole circle, and is used clamped to [0, 1] with the gradient of the identity, so that
+    it can come back from either end; the optimiser projects it after each step.
 
     Args:
         group: A group with all rotations (SE2, E2).
         no_samples: Elements per set.
-        count: "all" keeps every turn at every level; "ceil" keeps ceil(n level), the published rule, under which features
-            jump as turns leave.
+        count: "all" keeps every turn at every level; "ceil" keeps ceil(n level), the published rule, under which
+            features jump as turns leave.
         initial_temperature: Gate temperature at the start of training.
         final_temperature: Gate temperature at its end.
     Source: Romero & Lohit 2022, section 3.
@@ -137,9 +137,7 @@ class SubsetSampler(Sampler):
     Source: Romero & Lohit 2022, section 3. Differs: a gate weights an element's features instead of scaling its angle.
     """
 
-    def __init__(
-        self, *, group: Group, no_samples: int, initial_temperature: float, final_temperature: float
-    ) -> None:
+    def __init__(self, *, group: Group, no_samples: int, initial_temperature: float, final_temperature: float) -> None:
         super().__init__()
         self.temperatures = (initial_temperature, final_temperature)
         no_gates = group.no_rotations(no_samples) - 1 + int(group.mirror)
