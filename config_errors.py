@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
@@ -21,6 +22,10 @@ class JobFailed(HydraException):
     """A job of a sweep failed and has been answered; the other jobs go on."""
 
 
+class NoOption(HydraException):
+    """A group was given something other than a name."""
+
+
 def run_command_line(main: Callable[[], Any]) -> int:
     """Run a Hydra main function and return the exit code, with one line on stderr for a mistake of the user.
 
@@ -28,6 +33,7 @@ def run_command_line(main: Callable[[], Any]) -> int:
         main: Decorated by hydra.main, in an environment with HYDRA_FULL_ERROR=1, so that errors arrive here.
     """
     try:
+        check_options(sys.argv[1:])
         main()
     except JobFailed:
         return USER_FAULT
@@ -58,9 +64,10 @@ def explain(error: Exception, arguments: Sequence[str]) -> str:
             f"{error.override!r} cannot be read: write key=value, lists as key=[1,2], and quote texts that hold "
             f"spaces, commas or brackets as 'key=\"a, b\"'"
         )
-    if isinstance(error, MissingConfigException) and error.options is not None and error.missing_cfg_file:
-        group, _, choice = error.missing_cfg_file.rpartition("/")
-        return wrong_choice(group, choice, list(error.options))
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file:
+        if group := next((name for name in sorted(groups()) if error.missing_cfg_file.startswith(f"{name}/")), None):
+            return wrong_choice(group, error.missing_cfg_file.removeprefix(f"{group}/"), options_of(group))
+        return wrong_choice(*error.missing_cfg_file.rpartition("/")[::2], list(error.options or []))
     if found := re.match(r"Could not override '([^'@]+)", text):
         return wrong_key(found[1], arguments)
     if found := re.match(r"Could not append to config\. An item is already at '([^']+)'", text):
@@ -69,24 +76,62 @@ def explain(error: Exception, arguments: Sequence[str]) -> str:
         given = (re.search(r"'([^']+)'", text) or [text, text])[1]
         return f"{given} holds a comma: add -m to sweep over both values, or give a list as key=[a,b]"
     reason = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else None
+    if key := getattr(error, "full_key", None):
+        return f"{key}: {text.splitlines()[0]}"
     first = [line for line in [*text.splitlines(), *str(reason or "").splitlines()] if line.strip()]
     return ": ".join(first[:3]) if first else type(error).__name__
+
+
+def groups() -> set[str]:
+    """Return the names of the groups of options."""
+    folders = (path.relative_to(CFG) for path in CFG.rglob("*") if path.is_dir())
+    return {folder.as_posix() for folder in folders if folder.parts[0] != "hydra"}
+
+
+def options_of(group: str) -> list[str]:
+    """Return the names that a group can be given."""
+    folder = CFG / group
+    return sorted(path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.yaml"))
+
+
+def check_options(arguments: Sequence[str]) -> None:
+    """Check that every group is given a name, where Hydra itself would break.
+
+    Raises:
+        NoOption: it is given a number, a list or a set of keys.
+    """
+    known, parser = groups(), OverridesParser.create()
+    for argument in arguments:
+        if argument.lstrip("+").partition("=")[0] not in known:
+            continue
+        try:
+            override = parser.parse_override(argument)
+        except OverrideParseException:  # Hydra will say so
+            continue
+        if not (override.is_sweep_override() or isinstance(override.value(), str)):
+            group = override.key_or_group
+            listed = f"one name of: {shortened(options_of(group))}"
+            raise NoOption(f"{argument}: {group} takes {listed}; set its keys as {group}.<key>=<value>")
+
+
+def shortened(names: Sequence[str], most: int = 12) -> str:
+    """Return names as a list for a sentence."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 def wrong_choice(group: str, choice: str, options: list[str]) -> str:
     """Return what to say of an option file that does not exist."""
     from partial_equiv.menu import nearest
 
-    if not options:
-        return wrong_key(group, [])
-    return f"{group}={choice} is not one of: {', '.join(options)}{nearest(choice, options)}"
+    return f"{group}={choice} is not one of: {shortened(options)}{nearest(choice, options)}"
 
 
 def wrong_key(key: str, arguments: Sequence[str]) -> str:
     """Return what to say of a key that the configuration does not hold."""
     from partial_equiv.menu import nearest
 
-    known = list(paths(tree(arguments)))
+    known = list(paths(tree(arguments, with_hydra=key.startswith("hydra."))))
     above, _, last = key.rpartition(".")
     siblings = [path for path in known if path.rpartition(".")[0] == above]
     hint = nearest(last, [path.rpartition(".")[2] for path in siblings])
@@ -100,17 +145,17 @@ def wrong_key(key: str, arguments: Sequence[str]) -> str:
     return f"{key} is not a key of the configuration{listed}{hint}"
 
 
-def tree(arguments: Sequence[str]) -> DictConfig:
+def tree(arguments: Sequence[str], with_hydra: bool = False) -> DictConfig:
     """Return the configuration with the options, but not the values, that were asked for."""
     from hydra import compose, initialize_config_dir
 
-    groups = {path.relative_to(CFG).as_posix() for path in CFG.rglob("*") if path.is_dir()}
-    options = [item for item in arguments if item.lstrip("+").partition("=")[0] in groups and "," not in item]
+    known = groups()
+    options = [item for item in arguments if item.lstrip("+").partition("=")[0] in known and "," not in item]
     with initialize_config_dir(str(CFG), version_base="1.3"):
         try:
-            return compose("config", options)
+            return compose("config", options, return_hydra_config=with_hydra)
         except (HydraException, OmegaConfBaseException):  # one of them is wrong as well: the default tree must do
-            return compose("config")
+            return compose("config", return_hydra_config=with_hydra)
 
 
 def paths(node: DictConfig, above: str = "") -> Iterator[str]:

@@ -194,6 +194,9 @@ def check_keys(kind: type, values: Mapping[str, Any], prefix: str) -> None:
     for key in known:
         if key not in values:
             raise UserError(f"{prefix}{key} is missing: give {prefix}{key}=<value>")
+    for key, value in values.items():
+        if known[key].annotation is dict and not isinstance(value, dict):
+            raise UserError(f"{prefix}{key}={value!r} replaces a group of keys: give {prefix}{key}.<key>=<value>")
     try:
         check_values(kind, values, "@")
     except UserError as error:

@@ -24,7 +24,7 @@ class Augerino(nn.Module):
         sampler: Draws the elements.
     Shape:
         images [B, C, Y, X] -> logits [B, K].
-    Source: Benton et al. 2020. Differs: one grid convention in warp and sampling; the gate of the mirror gets a gradient.
+    Source: Benton et al. 2020. Differs: one grid convention in warp and sampling; the mirror has a gradient.
     """
 
     def __init__(self, net: nn.Module, sampler: Sampler) -> None:
