@@ -88,10 +88,15 @@ def load_last(folder: Path, stage: Stage) -> Progress:
     load_network(stage.objective, own, path)
     if meta["groups"] != groups:
         raise UserError(f"{path} was written by another optimiser: resume with the run's own configuration")
-    load_optimizer(stage.optimizer, {n.removeprefix(OPTIMIZER): t for n, t in tensors.items() if n.startswith(OPTIMIZER)})
+    load_optimizer(stage.optimizer, under(OPTIMIZER, tensors))
     stage.schedule.load(meta["schedule"])
-    set_random({name.removeprefix(RNG): t for name, t in tensors.items() if name.startswith(RNG)}, meta["rng"])
+    set_random(under(RNG, tensors), meta["rng"])
     return progress
+
+
+def under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors of one prefix, without it."""
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
 def load_best(folder: Path, stage: Stage) -> None:
@@ -135,7 +140,8 @@ def random_tensors() -> Iterator[tuple[str, Tensor]]:
     if torch.backends.mps.is_available():
         yield "mps", torch.mps.get_rng_state()
     yield "python", torch.tensor(random.getstate()[1], dtype=torch.int64)
-    yield "numpy", torch.from_numpy(np.random.get_state(legacy=True)[1].astype(np.int64))
+    _, words, *_ = np.random.get_state(legacy=True)
+    yield "numpy", torch.from_numpy(np.asarray(words).astype(np.int64))
 
 
 def numpy_rest() -> list[float]:

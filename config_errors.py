@@ -1,5 +1,6 @@
 """One line for every mistake on the command line: what was given, what is right, and the nearest name."""
 
+import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -43,6 +44,8 @@ def run_command_line(main: Callable[[], Any]) -> int:
     except KeyboardInterrupt:
         complain("interrupted before anything was trained")
         return INTERRUPTED
+    except BrokenPipeError:  # python main.py --help | head
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115  (or Python complains once more at its end)
     return 0
 
 
@@ -76,8 +79,9 @@ def explain(error: Exception, arguments: Sequence[str]) -> str:
         given = (re.search(r"'([^']+)'", text) or [text, text])[1]
         return f"{given} holds a comma: add -m to sweep over both values, or give a list as key=[a,b]"
     reason = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else None
-    if key := getattr(error, "full_key", None):
-        return f"{key}: {text.splitlines()[0]}"
+    if isinstance(error, OmegaConfBaseException):
+        where = error.full_key or ", ".join(argument for argument in arguments if "${" in argument)
+        return f"{where or 'the configuration'}: {text.splitlines()[0]}"
     first = [line for line in [*text.splitlines(), *str(reason or "").splitlines()] if line.strip()]
     return ": ".join(first[:3]) if first else type(error).__name__
 
@@ -161,7 +165,7 @@ def tree(arguments: Sequence[str], with_hydra: bool = False) -> DictConfig:
 def paths(node: DictConfig, above: str = "") -> Iterator[str]:
     """Yield the dotted path of every key."""
     for key in node:
-        path = f"{above}{key}"
+        path = f"{above}{key!s}"
         yield path
         below = node._get_node(key)
         if isinstance(below, DictConfig) and not below._is_none():

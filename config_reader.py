@@ -233,7 +233,7 @@ def read_stored(folder: Path, word: str) -> dict[str, Any]:
     """
     path = folder / CONFIG
     if not path.is_file():
-        raise UserError(f"{word}={folder} is not a run folder: it holds no {CONFIG}; give one like outputs/<date>/<time>")
+        raise UserError(f"{word}={folder} is not a run folder, it holds no {CONFIG}: give outputs/<date>/<time>")
     try:
         stored = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:

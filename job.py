@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from objective_constructor import Stage
 from partial_equiv.errors import UserError
 from partial_equiv.runs import RunFolder, load_network, load_state, make_wandb_sink
 from reporter import title_of
@@ -33,7 +34,7 @@ def prepare(config: dict[str, Any]) -> torch.device:
 
 
 def choose_device(name: str) -> torch.device:
-    """Return a device: "auto" is the first there is of CUDA, MPS and CPU, and one that is missing falls back to the CPU."""
+    """Return a device: "auto" is the first there is of CUDA, MPS and CPU; the CPU stands in for one that is missing."""
     there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if name == "auto":
         name = next(kind for kind, found in there.items() if found)
@@ -54,6 +55,13 @@ def load_pretrained(model: nn.Module, run: str | None) -> None:
     if run is not None:
         tensors, _ = load_state(Path(run), "best")
         load_network(model, tensors, Path(run) / "best.safetensors")
+
+
+def trial(stages: dict[str, Stage], config: dict[str, Any]) -> dict[str, Stage]:
+    """Return the stages, with at most two epochs each in a trial run (debug=True)."""
+    if not config["debug"]:
+        return stages
+    return {name: stage._replace(epochs=min(stage.epochs, 2)) for name, stage in stages.items()}
 
 
 def open_folder(path: Path, config: dict[str, Any], *, resume: bool) -> RunFolder:

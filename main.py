@@ -8,35 +8,37 @@ from typing import Any
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from config_errors import INTERRUPTED, USER_FAULT, JobFailed, complain, explain, remove_empty, run_command_line
+from config_errors import CFG, INTERRUPTED, USER_FAULT, JobFailed, complain, explain, remove_empty, run_command_line
 
 # Everything heavy is imported inside functions: --help and tab completion should not wait for torch.
 
 
-@hydra.main(version_base="1.3", config_path="cfg", config_name="config")
+@hydra.main(version_base="1.3", config_path=str(CFG), config_name="config")
 def main(cfg: DictConfig) -> None:
     """Run one job; a mistake of the user becomes one line on stderr and exit code 2."""
     from partial_equiv.errors import UserError
 
     job, output = HydraConfig.get(), Path(HydraConfig.get().runtime.output_dir)
+    # Unresolved: what was typed may hold a ${...} of its own.
+    typed = [str(override) for override in OmegaConf.to_container(job.overrides.task, resolve=False) or ()]
     try:
-        run_job(cfg, output, list(job.overrides.task))
+        run_job(cfg, output, typed)
     except (UserError, OmegaConfBaseException) as error:
         if cfg.get("debug") is True:
             raise
-        complain(str(error) if isinstance(error, UserError) else explain(error, job.overrides.task))
+        complain(str(error) if isinstance(error, UserError) else explain(error, typed))
         remove_empty(output)
         if job.mode == RunMode.MULTIRUN:
             raise JobFailed from error
         sys.exit(USER_FAULT)
     except KeyboardInterrupt:
         folder = Path(cfg.resume or output)
-        resumable = (folder / "config.yaml").is_file()
-        told = f"python main.py resume={folder} goes on after the last whole epoch" if resumable else "nothing was trained"
-        complain(f"interrupted: {told}")
+        begun = (folder / "config.yaml").is_file()
+        command = f"python main.py resume={folder} goes on after the last whole epoch"
+        complain(f"interrupted: {command if begun else 'nothing was trained'}")
         sys.exit(INTERRUPTED)
     finally:
         remove_empty(output)
@@ -57,20 +59,21 @@ def run_job(cfg: DictConfig, output: Path, overrides: list[str]) -> None:
 
 def train_run(config: dict[str, Any], path: Path, *, resume: bool) -> None:
     """Train, test and report."""
+    from checkpointer import Progress
     from dataset_constructor import construct_dataset, construct_loaders
-    from job import load_pretrained, open_folder, prepare
+    from job import load_pretrained, open_folder, prepare, trial
     from model_constructor import construct_model, construct_spec
     from objective_constructor import bind_train, construct_probes, construct_stages, construct_test
     from reporter import draw_figures, summarise, summary_table
     from tester import evaluate, run_probes
-    from trainer import Progress, train_stages
+    from trainer import train_stages
 
     device = prepare(config)
     splits = construct_dataset(config)
     loaders = construct_loaders(splits, config)
     model = construct_model(config, splits.info).to(device)
     load_pretrained(model, config["pretrained"])
-    stages = construct_stages(config, model, len(loaders.train))
+    stages = trial(construct_stages(config, model, len(loaders.train)), config)
     probes = construct_probes(config, splits.info)
     max_steps = 2 if config["debug"] else None
     with open_folder(path, config, resume=resume) as folder:
@@ -88,11 +91,11 @@ def train_run(config: dict[str, Any], path: Path, *, resume: bool) -> None:
 
 def evaluate_run(config: dict[str, Any]) -> None:
     """Test a finished run again, with the choices of `test` that were given."""
-    from checkpointer import BEST, progress_of
+    from checkpointer import Progress, read_progress
     from dataset_constructor import construct_dataset, construct_loaders
     from job import prepare
     from objective_constructor import construct_probes, construct_test
-    from partial_equiv.runs import load_model, load_state
+    from partial_equiv.runs import load_model
     from reporter import summarise, summary_table
     from tester import evaluate, run_probes
 
@@ -104,7 +107,7 @@ def evaluate_run(config: dict[str, Any]) -> None:
     max_steps = 2 if config["debug"] else None
     tested = construct_test(config, model)
     numbers = evaluate(tested, loaders.test, max_steps) | run_probes(model, loaders.test, probes, max_steps)
-    summary = summarise(config, splits.info, model, progress_of(path, load_state(path, BEST)[1]), numbers)
+    summary = summarise(config, splits.info, model, read_progress(path) or Progress(""), numbers)
     print(summary_table(config, summary, model, path))
 
 

@@ -181,7 +181,7 @@ def draw_figures(folder: RunFolder, tested: Classification, splits: Splits, test
 
 
 def draw_response(folder: RunFolder, model: nn.Module, splits: Splits) -> None:
-    """Draw the probability of a test image's own class as the image turns: a 6 where there is one, else the first image."""
+    """Draw the probability of a test image's own class as the image turns: a 6 where there is one."""
     info, images = splits.info, splits.test
     wanted = info.class_names.index("6") if "6" in info.class_names else int(images.labels[0])
     index = next((i for i, label in enumerate(images.labels.tolist()) if label == wanted), 0)
@@ -193,5 +193,3 @@ def draw_response(folder: RunFolder, model: nn.Module, splits: Splits) -> None:
     spread = [math.radians(-180 + 360 * i / (THUMBNAILS - 1)) for i in range(THUMBNAILS)]
     thumbnails = [copy.numpy() for copy in turned_copies(images.raw(index), spread)]
     folder.figure("rotation_response", drawing.rotation_response(angles, curve, name, thumbnails))
-
-

@@ -46,8 +46,8 @@ class Law(Schedule):
 def cosine_factor(step: int, *, warmup_steps: int, no_steps: int, lowest: float) -> float:
     """Return the factor of linear warm-up and cosine decay.
 
-    (s + 1) / (W + 1) for s < W, then lowest + (1 - lowest) (1 + cos(pi (s - W) / (T - W))) / 2: the first step learns, the
-    peak is exactly 1 at s = W, and the curve would reach `lowest` at s = T.
+    (s + 1) / (W + 1) for s < W, then lowest + (1 - lowest) (1 + cos(pi (s - W) / (T - W))) / 2: the first step learns,
+    the peak is exactly 1 at s = W, and the curve would reach `lowest` at s = T.
 
     Args:
         step: s, from 0.
@@ -66,7 +66,7 @@ def make_cosine(*, lr: float, epochs: int, steps_per_epoch: int, warmup_epochs: 
     if not 0 <= warmup_epochs < epochs:
         raise UserError(
             f"train.scheduler_params.warmup_epochs={warmup_epochs} does not fit train.epochs={epochs}: "
-            f"give 0 to {epochs - 1}"
+            f"give 0 to {epochs - 1}, or train longer"
         )
     return Law(
         functools.partial(

@@ -88,7 +88,7 @@ def train(
 ) -> Progress:
     """Train one stage from where `progress` says it is, and return how far it came.
 
-    After each epoch a row is logged, the best weights so far are kept, and everything the next epoch depends on is saved:
+    After each epoch a row is logged, the best weights so far are kept, and all that the next epoch depends on is saved:
     an interrupted epoch is done again from its start.
     """
     for epoch in range(progress.epoch, stage.epochs):
@@ -154,7 +154,7 @@ def take_step(stage: Stage, batch: Any, device: torch.device, parameters: list[t
 
 
 def better(stage: Stage, progress: Progress, judged: Mapping[str, float]) -> bool:
-    """Say whether an epoch beats the best so far; of equal values the lower loss wins, and of equal losses the later."""
+    """Say whether an epoch beats the best so far; of equal values the lower loss wins, of equal losses the later."""
     if progress.best_value is None or progress.best_loss is None:
         return True
     value, sign = judged[stage.objective.monitor], 1 if stage.objective.mode == "max" else -1

@@ -55,7 +55,10 @@ class Classification(Objective):
         with recording(self.model) if regularised else contextlib.nullcontext(Record([], [], [])) as record:
             scores = self.scores(batch.images)
             loss = functional.cross_entropy(scores.float(), batch.labels)
-            metrics = {"accuracy": (scores.argmax(dim=-1) == batch.labels).float().mean().detach()}
+            hits = scores.argmax(dim=-1) == batch.labels
+            # A share in double precision, where there is any, times the size of the batch is the count again.
+            wide = torch.float32 if hits.device.type == "mps" else torch.float64
+            metrics = {"accuracy": hits.to(wide).mean()}
             for name, (term, weight) in self.regularisers.items() if regularised else ():
                 value = term(record)
                 loss = loss + weight * value
