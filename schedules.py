@@ -57,17 +57,18 @@ def cosine_factor(step: int, *, warmup_steps: int, no_steps: int, lowest: float)
     """
     if step < warmup_steps:
         return (step + 1) / (warmup_steps + 1)
-    done = min((step - warmup_steps) / (no_steps - warmup_steps), 1.0)
+    done = min((step - warmup_steps) / max(no_steps - warmup_steps, 1), 1.0)
     return lowest + (1 - lowest) * 0.5 * (1 + math.cos(math.pi * done))
 
 
 def make_cosine(*, lr: float, epochs: int, steps_per_epoch: int, warmup_epochs: int = 0) -> Schedule:
-    """Return `cosine_factor` over all epochs, ending at a learning rate of 1e-6."""
-    if not 0 <= warmup_epochs < epochs:
-        raise UserError(
-            f"train.scheduler_params.warmup_epochs={warmup_epochs} does not fit train.epochs={epochs}: "
-            f"give 0 to {epochs - 1}, or train longer"
-        )
+    """Return `cosine_factor` over all epochs, ending at a learning rate of 1e-6; a warm-up may fill all of them.
+
+    Raises:
+        UserError: a negative warm-up.
+    """
+    if warmup_epochs < 0:
+        raise UserError(f"train.scheduler_params.warmup_epochs={warmup_epochs} is negative: give 0 (none) or more epochs")
     return Law(
         functools.partial(
             cosine_factor,
@@ -146,7 +147,7 @@ def make_schedule(name: str | None, choices: Mapping[str, Any], **facts: Any) ->
 
     Args:
         name: Entry of `SCHEDULES`, None for a constant rate.
-        choices: `train.scheduler_params`; null leaves a key out.
+        choices: `train.scheduler_params`; null leaves a key out, and so does another schedule.
         facts: lr, epochs, steps_per_epoch, and the objective's mode; each schedule takes what it needs.
 
     Raises:
@@ -154,8 +155,6 @@ def make_schedule(name: str | None, choices: Mapping[str, Any], **facts: Any) ->
     """
     known = {key for entry in SCHEDULES.values() for key in parameters(entry)}
     entries = {key: value for key, value in choices.items() if value is not None or key not in known}
-    if entries.get("warmup_epochs") and name != "cosine":
-        raise UserError(f"train.scheduler_params.warmup_epochs needs train.scheduler=cosine, which now is {name}")
     if name is None:
         bind(SCHEDULES, "cosine", entries, "train.scheduler_params", later=FACTS)
         return Law(lambda step: 1.0)
