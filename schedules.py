@@ -68,7 +68,9 @@ def make_cosine(*, lr: float, epochs: int, steps_per_epoch: int, warmup_epochs: 
         UserError: a negative warm-up.
     """
     if warmup_epochs < 0:
-        raise UserError(f"train.scheduler_params.warmup_epochs={warmup_epochs} is negative: give 0 (none) or more epochs")
+        raise UserError(
+            f"train.scheduler_params.warmup_epochs={warmup_epochs} is negative: give 0 (none) or more epochs"
+        )
     return Law(
         functools.partial(
             cosine_factor,
