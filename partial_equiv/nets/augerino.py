@@ -3,6 +3,9 @@
 Axes: B batch, S sets (1 here), G elements, C channels, Y X image.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -65,17 +68,21 @@ def transform_images(images: Tensor, group: Group, elements: Tensor) -> Tensor:
     return warped.reshape(no_elements, *images.shape)
 
 
-def make_augerino(net: nn.Module, kit: ConvKit) -> Augerino:
-    """Wrap a plain network.
+def check_augerino(kit: ConvKit, net: Mapping[str, Any]) -> None:
+    """Check that the choices fit an Augerino network.
 
+    Args:
+        kit: Makers of the layers, with their choices.
+        net: The choices of the network inside.
     Raises:
-        UserError: the kit asks for what Augerino cannot do: partial convolutions, or elements other than random ones
+        UserError: they ask for partial convolutions, another readout than the maximum, or other than random elements
             shared by all layers and images.
     """
     asked = {
         "conv.partial_equiv": kit.conv.partial_equiv,
         "base_group.sample_per_layer": kit.choices.sample_per_layer,
         "base_group.sample_per_batch_element": kit.choices.sample_per_batch_element,
+        **{f"net.{key}": net.get(key, False) for key in ("last_conv_T2", "learnable_final_pooling")},
     }
     for key, value in asked.items():
         if value:
@@ -87,4 +94,3 @@ def make_augerino(net: nn.Module, kit: ConvKit) -> Augerino:
             f"base_group.sampling_method={kit.choices.sampling_method} does not fit an Augerino network: "
             "set it to random"
         )
-    return Augerino(net, kit.augmentation())
