@@ -60,8 +60,10 @@ class ContinuousConv(nn.Module, ABC):
         sources += [] if inputs is None else [inputs]
         cached = self.cache.get(sources)
         if cached is None:
-            cached = self._make(sample, inputs, scale, taps)
-            self.cache.put(sources, cached)
+            # A tensor made in inference mode could never meet autograd again.
+            with torch.inference_mode(False), torch.no_grad():
+                cached = self._make(sample, inputs, scale, taps)
+                self.cache.put(sources, cached)
         return self._observed(cached)
 
     def _observed(self, weight: Tensor) -> Tensor:
@@ -107,6 +109,9 @@ def convolve(values: Tensor, weight: Tensor, bias: Tensor | None, padding: Paddi
         ordered = bias.repeat_interleave(no_elements) if weight_first else bias.repeat(no_elements)
         bias = ordered.repeat(no_sets)
     values = values.reshape(1, -1, height, width) if no_sets > 1 else values.flatten(1, 2)
+    side = weight.shape[-1]
+    if padding == "same" and side % 2 == 0:  # the extra pixel at the end; torch would do the same and warn
+        values, padding = functional.pad(values, [(side - 1) // 2, side // 2] * 2), 0
     out = functional.conv2d(values, weight, bias, padding=padding, groups=no_sets)
     order = (no_channels, no_elements) if weight_first else (no_elements, no_channels)
     out = out.reshape(batch, *order, *out.shape[-2:])

@@ -35,18 +35,18 @@ class BatchNorm(nn.Module):
         if f.weights is None or not self.training:
             return f.map(self.norm)
         mean, variance = weighted_moments(f, (0, 2, 3, 4))
-        self._update(mean, variance, f.values.numel() // f.values.shape[1])
+        self._update(mean, variance, _count(f))
         scale = torch.rsqrt(variance + self.norm.eps)
         return f._replace(values=_affine((f.values - mean) * scale, self.norm.weight, self.norm.bias))
 
     @torch.no_grad()
-    def _update(self, mean: Tensor, variance: Tensor, count: int) -> None:
+    def _update(self, mean: Tensor, variance: Tensor, count: Tensor) -> None:
         norm = self.norm
         assert norm.running_mean is not None and norm.running_var is not None and norm.num_batches_tracked is not None
         momentum = norm.momentum if norm.momentum is not None else 0.1
         norm.num_batches_tracked.add_(1)
         norm.running_mean.lerp_(mean.flatten().to(norm.running_mean.dtype), momentum)
-        unbiased = variance.flatten() * (count / max(count - 1, 1))
+        unbiased = variance.flatten() * (count / (count - 1).clamp_min(1))
         norm.running_var.lerp_(unbiased.to(norm.running_var.dtype), momentum)
 
 
@@ -76,6 +76,13 @@ def instance_norm(f: GroupFeatureMap, eps: float = 1e-5) -> GroupFeatureMap:
         return f.map(lambda values: functional.layer_norm(values, values.shape[2:], eps=eps))
     mean, variance = weighted_moments(f, (2, 3, 4))
     return f._replace(values=(f.values - mean) * torch.rsqrt(variance + eps))
+
+
+def _count(f: GroupFeatureMap) -> Tensor:
+    """Return how many values of a channel count, each element by its weight."""
+    assert f.weights is not None
+    batch, _, _, height, width = f.values.shape
+    return f.weights.sum() * (batch // len(f.weights) * height * width)
 
 
 def _affine(values: Tensor, weight: Tensor, bias: Tensor) -> Tensor:

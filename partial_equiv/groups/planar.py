@@ -83,13 +83,12 @@ class PlanarGroup(Group):
             UserError: `no_samples` is below 1, odd with a mirror, not 1 for T2, or not the order of a finite group.
         """
         sizes = "an even number from 2" if self.mirror else "a number from 1"
-        if no_samples < 1 or (self.mirror and no_samples % 2):
-            below = max(no_samples - 1, 2)
-            near = f", the nearest are {below} and {no_samples + 1}" if no_samples > 0 else ""
+        if self.no_turns is None and (no_samples < 1 or (self.mirror and no_samples % 2)):
+            near = f", the nearest are {no_samples - 1} and {no_samples + 1}" if no_samples > 2 else ""
             raise UserError(f"base_group.no_samples={no_samples} does not fit {self.name}: give {sizes}{near}")
         turns = no_samples // 2 if self.mirror else no_samples
-        if self.no_turns is not None and turns != self.no_turns:
-            order = self.no_turns * (2 if self.mirror else 1)
+        order = (self.no_turns or turns) * (2 if self.mirror else 1)
+        if self.no_turns is not None and no_samples != order:
             raise UserError(
                 f"base_group.no_samples={no_samples} does not fit {self.name}, which has {order} element(s): "
                 f"set base_group.no_samples={order}"

@@ -9,6 +9,8 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor, nn
 
+from partial_equiv.kernels.linear import WeightNormLinear, scale_
+
 
 class Kernel(nn.Module, ABC):
     """A network that gives the values of a convolution kernel at any position.
@@ -20,7 +22,7 @@ class Kernel(nn.Module, ABC):
         points [..., c] -> values [..., o].
     """
 
-    readout: nn.Linear
+    readout: nn.Linear | WeightNormLinear
 
     @abstractmethod
     def features(self, points: Tensor) -> Tensor:
@@ -42,10 +44,6 @@ def normalise_(kernel: Kernel, points: Tensor) -> None:
         kernel: The kernel, freshly initialised.
         points: Where it will be evaluated, [..., c].
     """
-    scale = kernel(points).square().mean().sqrt().clamp_min(torch.finfo(points.dtype).tiny).reciprocal()
-    # Assigning to `weight` also works where weight normalisation computes it from two other parameters.
-    if torch.nn.utils.parametrize.is_parametrized(kernel.readout, "weight"):
-        kernel.readout.weight = kernel.readout.weight * scale
-    else:
-        kernel.readout.weight.mul_(scale)
-    kernel.readout.bias.mul_(scale)
+    spread = kernel(points).square().mean().sqrt()
+    scale = torch.where(spread > torch.finfo(points.dtype).eps, spread, 1).reciprocal()  # a kernel that is 0 stays
+    scale_(kernel.readout, scale)

@@ -5,10 +5,10 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.parametrizations import weight_norm as apply_weight_norm
 
 from partial_equiv.errors import UserError
 from partial_equiv.kernels.kernel import Kernel
+from partial_equiv.kernels.linear import make_linear
 
 
 class Sine(nn.Module):
@@ -19,17 +19,25 @@ class Sine(nn.Module):
         out_features: Width of the output.
         omega0: Frequency; multiplies weights and bias.
         learn_omega0: Make the frequency a parameter of this layer.
+        weight_norm: Learn length and direction of the weight rows apart.
         bound: Weights start uniform in [-bound, bound], biases at 0.
     """
 
     roles: ClassVar[dict[str, str]] = {"omega0": "omega0"}
     omega0: Tensor
 
-    def __init__(self, in_features: int, out_features: int, *, omega0: float, learn_omega0: bool, bound: float) -> None:
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        *,
+        omega0: float,
+        learn_omega0: bool,
+        weight_norm: bool,
+        bound: float,
+    ) -> None:
         super().__init__()
-        self.linear = nn.Linear(in_features, out_features)
-        nn.init.uniform_(self.linear.weight, -bound, bound)
-        nn.init.zeros_(self.linear.bias)
+        self.linear = make_linear(in_features, out_features, bound=bound, weight_norm=weight_norm)
         if learn_omega0:
             self.omega0 = nn.Parameter(torch.full((1,), float(omega0)))
         else:
@@ -82,17 +90,13 @@ class SIREN(Kernel):
                 no_hidden,
                 omega0=omega0,
                 learn_omega0=learn_omega0,
+                weight_norm=weight_norm,
                 bound=inner if index else 1 / in_features,
             )
             for index in range(no_layers - 1)
         ]
         self.layers = nn.Sequential(*layers)
-        self.readout = nn.Linear(no_hidden, out_features)
-        nn.init.uniform_(self.readout.weight, -inner, inner)
-        nn.init.zeros_(self.readout.bias)
-        if weight_norm:
-            for linear in [*(layer.linear for layer in layers), self.readout]:
-                apply_weight_norm(linear)
+        self.readout = make_linear(no_hidden, out_features, bound=inner, weight_norm=weight_norm)
 
     def features(self, points: Tensor) -> Tensor:
         """Return the last sine layer's output: [..., c] -> [..., h]."""

@@ -15,7 +15,8 @@ def block_widths(no_hidden: int, no_blocks: int, factors: Sequence[float] | None
     if factors is None:
         return [no_hidden] * no_blocks
     counts = [int(count) for count in factors[1::2]]
-    if len(factors) % 2 or any(count < 0 for count in counts) or sum(counts) != no_blocks:
+    whole = all(count >= 0 and count == given for count, given in zip(counts, factors[1::2], strict=True))
+    if len(factors) % 2 or not whole or sum(counts) != no_blocks:
         raise UserError(
             f"net.block_width_factors={list(factors)} must be pairs (factor, blocks) whose blocks add up to "
             f"net.no_blocks={no_blocks}, for example [1,{no_blocks}]"

@@ -76,4 +76,4 @@ def relaxed_gates(logits: Tensor, noise: Tensor, heat: Tensor) -> Tensor:
     safe = noise.clamp(torch.finfo(noise.dtype).tiny, 1 - torch.finfo(noise.dtype).eps)
     relaxed = torch.sigmoid((2 * logits + torch.logit(safe)) / heat)
     hard = (relaxed > 0.5).to(relaxed.dtype)
-    return hard + relaxed - relaxed.detach()
+    return hard + (relaxed - relaxed.detach())  # in this order, so that a gate is exactly 0 or 1

@@ -148,7 +148,7 @@ class SubsetSampler(Sampler):
         like = self.like()
         elements = self.group.grid(self.no_samples, like.dtype, like.device).unsqueeze(0)
         gates = _open_gates(self, no_sets, generator)
-        turns = torch.cat([torch.ones_like(gates[:, :1]), gates[:, : self.no_rotations - 1]], dim=-1)
+        turns = torch.cat([gates.new_ones(gates.shape[0], 1), gates[:, : self.no_rotations - 1]], dim=-1)
         weights = torch.cat([turns, turns * gates[:, -1:]], dim=-1) if self.group.mirror else turns
         return Sample(elements, weights)
 
