@@ -1,0 +1,41 @@
+"""What README.md shows works as it stands."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+
+from config_reader import read_config
+from dataset_constructor import construct_info
+from model_constructor import construct_model
+
+ROOT = Path(__file__).resolve().parents[1]
+TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
+COMMANDS = [shlex.split(line, comments=True)[2:] for line in re.findall(r"^python main\.py .*$", TEXT, flags=re.M)]
+
+
+def test_the_library_example_runs(capsys):
+    (code,) = re.findall(r"```python\n(.*?)```", TEXT, flags=re.S)
+    names = {}
+    exec(compile(code, "README.md", "exec"), names)  # noqa: S102: our own page
+    assert names["features"].values.shape == (4, 32, 8, 32, 32)
+    assert names["features"].elements.shape == (1, 8, 1)
+    assert torch.equal(names["conv"].sampler.level.detach(), torch.ones(()))
+
+
+@pytest.mark.parametrize("overrides", COMMANDS, ids=" ".join)
+def test_a_command_composes_and_builds(overrides):
+    if any("<" in override for override in overrides):
+        pytest.skip("the command names a run folder of the reader's")
+    single = [override.split(",")[0] if "[" not in override else override for override in overrides if override != "-m"]
+    with initialize_config_dir(str(ROOT / "cfg"), version_base="1.3"):
+        config = read_config(compose("config", single), single)
+    assert construct_model(config, construct_info(config)) is not None
+
+
+def test_every_picture_is_there():
+    pictures = re.findall(r"!\[[^]]*\]\(([^)]+)\)", TEXT)
+    assert pictures and all((ROOT / picture).is_file() for picture in pictures)
