@@ -20,7 +20,7 @@ COMMANDS = [shlex.split(line, comments=True)[2:] for line in re.findall(r"^pytho
 def test_the_library_example_runs(capsys):
     (code,) = re.findall(r"```python\n(.*?)```", TEXT, flags=re.S)
     names = {}
-    exec(compile(code, "README.md", "exec"), names)  # noqa: S102: our own page
+    exec(compile(code, "README.md", "exec"), names)  # noqa: S102 (our own page)
     assert names["features"].values.shape == (4, 32, 8, 32, 32)
     assert names["features"].elements.shape == (1, 8, 1)
     assert torch.equal(names["conv"].sampler.level.detach(), torch.ones(()))
