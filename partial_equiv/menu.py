@@ -108,7 +108,14 @@ def fits(value: Any, hint: Any) -> bool:
 
 def describe(hint: Any) -> str:
     """Return an annotation in a user's words."""
-    names = {int: "an integer", float: "a number", bool: "true or false", str: "a text", type(None): "null"}
+    names = {
+        int: "an integer",
+        float: "a number",
+        bool: "true or false",
+        str: "a text",
+        type(None): "null",
+        dict: "a group of keys",
+    }
     origin = typing.get_origin(hint)
     if origin in (typing.Union, types.UnionType):
         return " or ".join(describe(option) for option in typing.get_args(hint))
