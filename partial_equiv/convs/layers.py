@@ -100,8 +100,8 @@ class GroupConv(ContinuousConv):
     """Convolution on the group, equivariant to the whole of it or to a learned part.
 
     (f * k)(x, h) = mean_h' int f(x', h') k(h^-1 (x' - x), h^-1 h') dx', the mean weighted by how much each h' counts.
-    Exact at the sampled elements for turns the pixel grid allows; elsewhere interpolation leaks, and so does a kernel of an
-    even side, its middle half a pixel off. A partial layer obeys the law on its own subset of the group.
+    Exact at the sampled elements for turns the pixel grid allows; elsewhere interpolation leaks, and so does a kernel
+    of an even side, its middle half a pixel off. A partial layer obeys the law on its own subset of the group.
 
     Args:
         in_channels: I.
