@@ -1,4 +1,4 @@
-"""Print every benchmark as Markdown: `python -m benchmarks [conv] [step] [default_job] [--rounds 7]`."""
+"""Print every benchmark as Markdown: `python -m benchmarks [conv] [step] [default_job] [--rounds 15]`."""
 
 import argparse
 import sys
@@ -12,7 +12,7 @@ def main() -> None:
     """Run the benchmarks that were named, or all."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="name", help="conv, step, default_job; none means all")
-    parser.add_argument("--rounds", type=int, default=7, help="rounds whose median is taken")
+    parser.add_argument("--rounds", type=int, default=15, help="rounds whose median is taken")
     options = parser.parse_args()
     reports: dict[str, Callable[[], str]] = {
         "conv": lambda: conv.report(options.rounds),
