@@ -4,6 +4,7 @@ Axes: S sample sets, G output elements, F input elements, R = S * G rows, T live
 c kernel coordinates, h hidden features.
 """
 
+import functools
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -44,11 +45,12 @@ def make_taps(size: int, dtype: torch.dtype, device: torch.device) -> Taps:
     return Taps(size, grid[live], live)
 
 
-def live_taps(size: int) -> list[int]:
+@functools.cache
+def live_taps(size: int) -> tuple[int, ...]:
     """Return the flat indices of the taps within distance 1 of the centre, in exact integer arithmetic."""
     half = size - 1  # twice the radius in pixels, so that even sizes stay integers too
     rows = [2 * index - half for index in range(size)]
-    return [v * size + u for v, y in enumerate(rows) for u, x in enumerate(rows) if y * y + x * x <= half * half]
+    return tuple(v * size + u for v, y in enumerate(rows) for u, x in enumerate(rows) if y * y + x * x <= half * half)
 
 
 def resolve_size(size: int | str, height: int, width: int) -> int:
