@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from checkpointer import Progress
+from partial_equiv import drawing
 from partial_equiv.convs import ContinuousConv
 from partial_equiv.datasets import DatasetInfo, Splits
 from partial_equiv.nets import LayerSubset, learned_subsets
@@ -17,7 +18,6 @@ from partial_equiv.probes import confusion_counts
 from partial_equiv.runs import (
     RunFolder,
     device_name,
-    drawing,
     environment_facts,
     read_log,
     rotation_probabilities,

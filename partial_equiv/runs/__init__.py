@@ -1,6 +1,5 @@
 """Runs: folders, logs, checkpoints, W&B, facts of the environment, and figures."""
 
-from partial_equiv.runs import drawing
 from partial_equiv.runs.environment import device_name, environment_facts
 from partial_equiv.runs.folder import RunFolder, Sink, read_log
 from partial_equiv.runs.reading import FinishedRun, open_run, open_splits
@@ -13,7 +12,6 @@ __all__ = [
     "RunFolder",
     "Sink",
     "device_name",
-    "drawing",
     "environment_facts",
     "load_model",
     "load_network",

@@ -14,7 +14,7 @@ from partial_equiv.datasets import DatasetInfo, ImageSet, Splits
 from partial_equiv.errors import UserError
 from partial_equiv.menu import nearest
 from partial_equiv.runs.atomic import write_atomically
-from partial_equiv.runs.drawing import kernels_and_activations, png, rotation_response, subset_bands
+from partial_equiv.drawing import kernels_and_activations, png, rotation_response, subset_bands
 from partial_equiv.runs.reading import FinishedRun, labels, open_run, open_splits
 from partial_equiv.runs.responses import (
     LayerRecord,

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from partial_equiv.errors import UserError
 from partial_equiv.runs.atomic import write_atomically
-from partial_equiv.runs.drawing import pixels, png
+from partial_equiv.drawing import pixels, png
 
 CONFIG, METRICS, SUMMARY, FIGURES = "config.yaml", "metrics.jsonl", "summary.json", "figures"
 

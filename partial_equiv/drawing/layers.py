@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from partial_equiv.runs.drawing.style import bare, new_figure, picture, styled
+from partial_equiv.drawing.style import bare, new_figure, picture, styled
 
 Picture = NDArray[np.floating]
 KERNEL_ROWS = 4

@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.projections.polar import PolarAxes
 
-from partial_equiv.runs.drawing.style import FAINT, INK, SOFT, angle_axis, colour, dash, new_figure, pi_text, styled
+from partial_equiv.drawing.style import FAINT, INK, SOFT, angle_axis, colour, dash, new_figure, pi_text, styled
 
 PLAIN, MIRRORED = colour(0), colour(1)
 MARKERS = ("o", "s", "D", "^", "v", "P", "X", "*")

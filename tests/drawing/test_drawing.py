@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from partial_equiv.runs import drawing
-from partial_equiv.runs.drawing.style import PALETTE, pi_text
+from partial_equiv import drawing
+from partial_equiv.drawing.style import PALETTE, pi_text
 
 MINUS = "\N{MINUS SIGN}"
 
@@ -212,7 +212,7 @@ def test_figures_are_freed():
 
 def test_pyplot_is_never_loaded():
     code = (
-        "import sys; import partial_equiv.runs.drawing as d; "
+        "import sys; import partial_equiv.drawing as d; "
         "d.png(d.curves([{'epoch': 0, 'train/loss': 1.0}])); sys.exit('matplotlib.pyplot' in sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from partial_equiv.runs.drawing.style import INK, SOFT, bare, colour, dash, new_figure, picture, styled
+from partial_equiv.drawing.style import INK, SOFT, bare, colour, dash, new_figure, picture, styled
 
 SAMPLES_SHOWN = 48
 

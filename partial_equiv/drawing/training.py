@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
-from partial_equiv.runs.drawing.style import SOFT, colour, dash, new_figure, ramp, styled
+from partial_equiv.drawing.style import SOFT, colour, dash, new_figure, ramp, styled
 
 Row = Mapping[str, Any]
 
