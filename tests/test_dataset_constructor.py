@@ -78,7 +78,11 @@ COUNTS = {
     "CIFAR100": (45_000, 5_000, 10_000),
     "STL10": (4_500, 500, 8_000),
     "PCam": (262_144, 32_768, 32_768),
+    "Flowers102": (1_020, 1_020, 6_149),
+    "ImageNet": (1_231_167, 50_000, 50_000),
+    "glyph": (2, 2, 2),
 }
+NEED_NO_FILES = {"digits", "glyph"}
 
 
 @pytest.mark.parametrize("name", COUNTS)
@@ -108,7 +112,7 @@ def test_npz_facts_are_read_from_the_file(npz):
         construct_info(config("npz"))
 
 
-@pytest.mark.parametrize("name", set(COUNTS) - {"digits"})
+@pytest.mark.parametrize("name", set(COUNTS) - NEED_NO_FILES)
 def test_absent_files_are_told_with_a_place_to_put_them(name, tmp_path, monkeypatch):
     monkeypatch.setenv("DATA_DIR", str(tmp_path / "none"))
     with pytest.raises(UserError) as caught:

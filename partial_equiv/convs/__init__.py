@@ -3,24 +3,35 @@
 from partial_equiv.convs.convolution import Angle, ContinuousConv, Padding, check_room
 from partial_equiv.convs.expand import check_size, resolve_size
 from partial_equiv.convs.feature_map import GroupFeatureMap
+from partial_equiv.convs.gconv2d import GConv2d, InRep, Split
 from partial_equiv.convs.layers import GroupConv, LiftingConv, MakeKernel, PointwiseConv
 from partial_equiv.convs.norm import NORMS, BatchNorm, LayerNorm, instance_norm
+from partial_equiv.convs.permutation import bank_table, check_pixel_group, element_index
 from partial_equiv.convs.pool import element_mean, max_readout, mean_readout, spatial_max_pool
+from partial_equiv.convs.regular import CosetPool, GroupPool2d
 
 __all__ = [
     "NORMS",
     "Angle",
     "BatchNorm",
     "ContinuousConv",
+    "CosetPool",
+    "GConv2d",
     "GroupConv",
     "GroupFeatureMap",
+    "GroupPool2d",
+    "InRep",
     "LayerNorm",
     "LiftingConv",
     "MakeKernel",
     "Padding",
     "PointwiseConv",
+    "Split",
+    "bank_table",
+    "check_pixel_group",
     "check_room",
     "check_size",
+    "element_index",
     "element_mean",
     "instance_norm",
     "max_readout",

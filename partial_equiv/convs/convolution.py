@@ -53,18 +53,12 @@ class ContinuousConv(nn.Module, ABC):
             taps: The live taps, None for a kernel on the elements alone.
         """
         frozen = not self.training and not (torch.is_grad_enabled() and self._differentiable(sample, scale))
-        if not frozen:
-            self.cache.clear()
-            return self._observed(self._make(sample, inputs, scale, taps))
-        sources = [*self.kernel.state_dict().values(), sample.elements, scale, torch.tensor(taps.size if taps else 1)]
-        sources += [] if inputs is None else [inputs]
-        cached = self.cache.get(sources)
-        if cached is None:
-            # A tensor made in inference mode could never meet autograd again.
-            with torch.inference_mode(False), torch.no_grad():
-                cached = self._make(sample, inputs, scale, taps)
-                self.cache.put(sources, cached)
-        return self._observed(cached)
+
+        def sources() -> list[Tensor]:
+            found = [*self.kernel.state_dict().values(), sample.elements, scale]
+            return [*found, torch.tensor(taps.size if taps else 1), *([] if inputs is None else [inputs])]
+
+        return self._observed(self.cache.recall(frozen, sources, lambda: self._make(sample, inputs, scale, taps)))
 
     def _observed(self, weight: Tensor) -> Tensor:
         observed: Tensor = self.kernel_hook(weight)

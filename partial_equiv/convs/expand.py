@@ -6,6 +6,7 @@ c kernel coordinates, h hidden features.
 
 import functools
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -186,6 +187,26 @@ class KernelCache:
     def clear(self) -> None:
         """Forget the weight."""
         self.weight, self.sources = None, []
+
+    def recall(self, frozen: bool, sources: Callable[[], list[Tensor]], make: Callable[[], Tensor]) -> Tensor:
+        """Return what `make` makes: anew where something may be learned, else once for equal sources.
+
+        Args:
+            frozen: Whether nothing is learned, so that the weight can be kept.
+            sources: -> everything that the weight is made from.
+            make: -> the weight.
+        """
+        if not frozen:
+            self.clear()
+            return make()
+        found = sources()
+        kept = self.get(found)
+        if kept is None:
+            # A tensor made in inference mode could never meet autograd again.
+            with torch.inference_mode(False), torch.no_grad():
+                kept = make()
+                self.put(found, kept)
+        return kept
 
 
 def _equal(first: Tensor, second: Tensor) -> bool:

@@ -1,4 +1,4 @@
-"""Data sets: uint8 images in memory, a held-out validation split always, and nothing selected on test images.
+"""Data sets: uint8 images in memory or on disk, a held-out validation split always, and nothing selected on test images.
 
 `DATASETS` maps each name to a function that returns `Splits`.
 """
@@ -8,7 +8,10 @@ from collections.abc import Callable, Mapping
 from partial_equiv.datasets.cifar import load_cifar10, load_cifar100
 from partial_equiv.datasets.digits import load_digits
 from partial_equiv.datasets.expected import expected_info
+from partial_equiv.datasets.flowers import load_flowers102
+from partial_equiv.datasets.glyph import load_glyph
 from partial_equiv.datasets.image_set import Batch, ImageSet, Splits
+from partial_equiv.datasets.imagenet import load_imagenet
 from partial_equiv.datasets.info import DatasetInfo
 from partial_equiv.datasets.loader import Loader, make_loader
 from partial_equiv.datasets.mnist import load_mnist
@@ -30,7 +33,10 @@ DATASETS: Mapping[str, Callable[..., Splits]] = {
     "CIFAR100": load_cifar100,
     "STL10": load_stl10,
     "PCam": load_pcam,
+    "Flowers102": load_flowers102,
+    "ImageNet": load_imagenet,
     "npz": load_npz,
+    "glyph": load_glyph,
 }
 
 __all__ = [

@@ -9,8 +9,9 @@ from torch import Tensor
 
 from partial_equiv.datasets.files import fetch, folder_of, read_exactly
 from partial_equiv.datasets.image_set import Splits
-from partial_equiv.datasets.info import DatasetInfo, plan
+from partial_equiv.datasets.info import DatasetInfo, plan, resized_note, sized, with_notes
 from partial_equiv.datasets.npz_file import read_npz
+from partial_equiv.datasets.resizing import resize_images
 from partial_equiv.datasets.split import Labelled, assemble, cut
 from partial_equiv.errors import UserError
 
@@ -69,7 +70,14 @@ CIFAR100_SOURCE = Source(
 
 
 def load_cifar10(
-    *, root: str, download: bool, no_train: int | None, no_validation: int | None, no_test: int | None, seed: int
+    *,
+    root: str,
+    download: bool,
+    size: int | None,
+    no_train: int | None,
+    no_validation: int | None,
+    no_test: int | None,
+    seed: int,
 ) -> Splits:
     """Return CIFAR-10: 50,000 images cut into training and validation, 10,000 for test.
 
@@ -79,6 +87,7 @@ def load_cifar10(
     Args:
         root: Folder that holds cifar-10-batches-bin, or npz files.
         download: Fetch the binary version if it is missing.
+        size: Side in pixels, 8 to 256, that images are resized to once, before any crop; None is the published 32.
         no_train: Training images; None is all that validation leaves.
         no_validation: Images held out of the training files.
         no_test: Test images; None is all.
@@ -97,26 +106,36 @@ def load_cifar10(
         note = f"npz files: {no_pool:,} of 50,000 training and {no_tested:,} of 10,000 test images"
         note = note if (no_pool, no_tested) != (50_000, 10_000) else ""
         facts = dataclasses.replace(facts, no_train=no_pool, no_test=no_tested, note=note)
-    planned = plan(facts, no_train=no_train, no_validation=no_validation, no_test=no_test)
+    planned = plan(sized(facts, size), no_train=no_train, no_validation=no_validation, no_test=no_test)
     return split(facts, planned, read or read_binary(folder, CIFAR10_SOURCE, facts, download), seed)
 
 
 def load_cifar100(
-    *, root: str, download: bool, no_train: int | None, no_validation: int | None, no_test: int | None, seed: int
+    *,
+    root: str,
+    download: bool,
+    size: int | None,
+    no_train: int | None,
+    no_validation: int | None,
+    no_test: int | None,
+    seed: int,
 ) -> Splits:
     """Return CIFAR-100: 50,000 images cut into training and validation, 10,000 for test, 100 fine classes.
 
     Arguments, errors and source are those of `load_cifar10`; root holds cifar-100-binary.
     """
-    planned = plan(CIFAR100_FACTS, no_train=no_train, no_validation=no_validation, no_test=no_test)
+    planned = plan(sized(CIFAR100_FACTS, size), no_train=no_train, no_validation=no_validation, no_test=no_test)
     return split(CIFAR100_FACTS, planned, read_binary(folder_of(root), CIFAR100_SOURCE, CIFAR100_FACTS, download), seed)
 
 
 def split(facts: DatasetInfo, planned: DatasetInfo, read: tuple[Labelled, Labelled], seed: int) -> Splits:
-    """Cut training and test images into splits."""
+    """Cut training and test images into splits, of the planned size."""
     positions = cut(facts, planned, seed)
     choices = zip((read[0], read[0], read[1]), positions, strict=True)
-    return assemble(planned, *(Labelled(images[index], labels[index]) for (images, labels), index in choices))
+    return assemble(
+        with_notes(planned, resized_note(facts, planned.size[0])),
+        *(Labelled(resize_images(images[index], planned.size), labels[index]) for (images, labels), index in choices),
+    )
 
 
 def read_parts(folder: Path) -> tuple[Labelled, Labelled] | None:

@@ -1,6 +1,5 @@
 """The embedded default: 1,797 real handwritten digits that ship with scikit-learn, turned at random."""
 
-import dataclasses
 import math
 
 import torch
@@ -9,7 +8,7 @@ from torch.nn import functional
 
 from partial_equiv.datasets.counter import generator
 from partial_equiv.datasets.image_set import Splits
-from partial_equiv.datasets.info import DatasetInfo, plan, turned_note, with_notes
+from partial_equiv.datasets.info import DatasetInfo, plan, sized, turned_note, with_notes
 from partial_equiv.datasets.rotation import turn_randomly
 from partial_equiv.datasets.split import Labelled, assemble, cut
 from partial_equiv.errors import UserError
@@ -26,7 +25,6 @@ FACTS = DatasetInfo(
     no_validation=0,
     no_test=400,
 )
-SMALLEST, LARGEST = 8, 256
 
 
 def load_digits(
@@ -78,17 +76,6 @@ def load_digits(
         turned(pool[positions.validation]),
         turned(tested[positions.test]),
     )
-
-
-def sized(facts: DatasetInfo, size: int) -> DatasetInfo:
-    """Return the facts for another side in pixels.
-
-    Raises:
-        UserError: the side is out of range.
-    """
-    if not SMALLEST <= size <= LARGEST:
-        raise UserError(f"dataset.size={size} is out of range: give {SMALLEST} to {LARGEST} pixels, 28 is MNIST's")
-    return dataclasses.replace(facts, size=(size, size))
 
 
 def read_upright(size: int) -> tuple[Tensor, Tensor]:

@@ -4,8 +4,8 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from partial_equiv.datasets import cifar, digits, mnist, mnist6, pcam, rotated_mnist, stl10
-from partial_equiv.datasets.info import DatasetInfo, plan
+from partial_equiv.datasets import cifar, digits, flowers, glyph, imagenet, mnist, mnist6, pcam, rotated_mnist, stl10
+from partial_equiv.datasets.info import DatasetInfo, plan, sized
 
 PUBLISHED = (
     digits.FACTS,
@@ -17,6 +17,8 @@ PUBLISHED = (
     cifar.CIFAR100_FACTS,
     stl10.FACTS,
     pcam.FACTS,
+    flowers.FACTS,
+    imagenet.FACTS,
 )
 
 
@@ -30,10 +32,13 @@ def expected_info(name: str, keywords: Mapping[str, Any]) -> DatasetInfo | None:
     Raises:
         UserError: a count is out of range.
     """
+    if name == "glyph":  # drawn, not read: its mean and deviation are those of the drawing
+        return glyph.load_glyph(**keywords).info
     facts = next((facts for facts in PUBLISHED if facts.name == name), None)
     if facts is None:
         return None
-    if "size" in keywords:
-        facts = digits.sized(facts, keywords["size"])
-    planned = plan(facts, **{key: keywords.get(key) for key in ("no_train", "no_validation", "no_test")})
+    planned = plan(
+        sized(facts, keywords.get("size")),
+        **{key: keywords.get(key) for key in ("no_train", "no_validation", "no_test")},
+    )
     return dataclasses.replace(planned, no_train=planned.no_train * keywords.get("copies", 1))

@@ -50,7 +50,8 @@ def fetch(urls: Sequence[str], md5: str, unpack: Mapping[str, Path], remedy: str
     Args:
         urls: Mirrors, tried in turn.
         md5: Of the archive; another one is refused.
-        unpack: Member of the tar -> where it belongs; for a plain .gz, the one entry is the file itself.
+        unpack: Member of the tar -> where it belongs; for a plain .gz, or a file that is no archive, the one entry is
+            the file itself.
         remedy: End of the message when no mirror works.
 
     Raises:
@@ -81,10 +82,21 @@ def fetch_one(url: str, md5: str, unpack: Mapping[str, Path]) -> None:
         archive = Path(scratch, url.rsplit("/", 1)[-1])
         download_url(url, scratch, archive.name, md5)
         unpacked = {member: Path(scratch, f"unpacked-{number}") for number, member in enumerate(unpack)}
-        (extract_tar if archive.name.endswith(".tar.gz") else extract_gzip)(archive, unpacked)
+        extract(archive, unpacked)
         for member, target in unpack.items():
             target.parent.mkdir(parents=True, exist_ok=True)
             os.replace(unpacked[member], target)
+
+
+def extract(archive: Path, unpacked: Mapping[str, Path]) -> None:
+    """Write what is wanted of a downloaded file."""
+    if archive.name.endswith((".tar.gz", ".tgz")):
+        extract_tar(archive, unpacked)
+    elif archive.name.endswith(".gz"):
+        extract_gzip(archive, unpacked)
+    else:
+        (target,) = unpacked.values()
+        os.replace(archive, target)
 
 
 def extract_tar(archive: Path, unpacked: Mapping[str, Path]) -> None:

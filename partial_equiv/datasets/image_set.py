@@ -4,13 +4,13 @@ Axes: N images of the set, B images of a batch, C channels, Y X pixels.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from partial_equiv.datasets.augmentation import CropFlip
+from partial_equiv.datasets.augmentation import Augmentation, ImageSource
 from partial_equiv.datasets.info import DatasetInfo
 
 
@@ -26,16 +26,6 @@ class Batch(NamedTuple):
     index: Tensor  # type: ignore[assignment]  # hides tuple.index, which nothing needs of a batch
 
 
-class ImageSource(Protocol):
-    """Anything that gives uint8 images [B, C, Y, X] for positions [B]; a uint8 tensor [N, C, Y, X] is one."""
-
-    def __len__(self) -> int:
-        """Return the number of images."""
-
-    def __getitem__(self, index: Tensor, /) -> Tensor:
-        """Return the images at `index`."""
-
-
 class ImageSet(Dataset[Batch]):
     """One split of a data set.
 
@@ -46,7 +36,7 @@ class ImageSet(Dataset[Batch]):
         labels: One per image.
         mean: Per channel, of pixels in [0, 1].
         std: Per channel, of pixels in [0, 1].
-        augmentation: Applied to every fetched batch.
+        augmentation: Fetches every batch in place of the plain images.
     Shape:
         images uint8 [N, C, Y, X], labels int64 [N].
     """
@@ -58,7 +48,7 @@ class ImageSet(Dataset[Batch]):
         *,
         mean: Sequence[float],
         std: Sequence[float],
-        augmentation: CropFlip | None = None,
+        augmentation: Augmentation | None = None,
     ) -> None:
         """Keep the images; nothing is copied."""
         assert len(images) == len(labels), f"{len(images)} images, {len(labels)} labels"
@@ -77,7 +67,7 @@ class ImageSet(Dataset[Batch]):
         """Whether the pixels are held in memory rather than read from disk on demand."""
         return isinstance(self.images, Tensor)
 
-    def augmented(self, augmentation: CropFlip) -> "ImageSet":
+    def augmented(self, augmentation: Augmentation) -> "ImageSet":
         """Return the same images with an augmentation."""
         return ImageSet(self.images, self.labels, mean=self.mean, std=self.std, augmentation=augmentation)
 
@@ -96,9 +86,10 @@ class ImageSet(Dataset[Batch]):
     def __getitem__(self, index: int | Sequence[int] | Tensor) -> Batch:
         """Return the batch of the given positions; one position gives a batch of one."""
         chosen = torch.as_tensor(index, dtype=torch.int64).reshape(-1)
-        pixels = self.images[chosen]
-        if self.augmentation is not None:
-            pixels = self.augmentation(pixels, chosen, self.epoch)
+        if self.augmentation is None:
+            pixels = self.images[chosen]
+        else:
+            pixels = self.augmentation.fetch(self.images, chosen, self.epoch)
         return Batch(pixels.float().mul_(self._scale).add_(self._shift), self.labels[chosen], chosen)
 
     def __getitems__(self, index: Sequence[int]) -> Batch:

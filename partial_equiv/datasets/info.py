@@ -2,8 +2,16 @@
 
 import dataclasses
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from partial_equiv.errors import UserError
+
+
+class CropLaw(NamedTuple):
+    """Ranges of a random box: its area as a share of the picture's, its width over its height."""
+
+    area: tuple[float, float]
+    aspect: tuple[float, float]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,7 +30,8 @@ class DatasetInfo:
         no_validation: Held-out images that select the model.
         no_test: Test images; they select nothing.
         note: What a reader of a number must know, for example that a subset was used; shown with every result.
-        crop_padding: Pixels of padding of the published augmentation; None where the set has none.
+        crop_padding: Pixels of padding of the published augmentation `resnet`; None where the set has none.
+        crop_law: Boxes of the published augmentation `inception`; None where the set has none.
     """
 
     name: str
@@ -37,6 +46,30 @@ class DatasetInfo:
     no_test: int
     note: str = ""
     crop_padding: int | None = None
+    crop_law: CropLaw | None = None
+
+
+SMALLEST = 8
+"""Pixels: the least side that a set is drawn at or resized to."""
+
+
+def sized(facts: DatasetInfo, size: int | None) -> DatasetInfo:
+    """Return the facts for another side in pixels; None is the published size.
+
+    Raises:
+        UserError: the side is below 8, or above 256 and four times the published one.
+    """
+    if size is None:
+        return facts
+    largest = max(256, 4 * max(facts.size))
+    if not SMALLEST <= size <= largest:
+        raise UserError(f"dataset.size={size} is out of range: give {SMALLEST} to {largest} pixels")
+    return dataclasses.replace(facts, size=(size, size))
+
+
+def resized_note(facts: DatasetInfo, size: int | None) -> str:
+    """Return what to say of images that were published at the size of `facts` and resized."""
+    return f"resized to {size}x{size}" if size is not None and (size, size) != facts.size else ""
 
 
 def plan(facts: DatasetInfo, *, no_train: int | None, no_validation: int | None, no_test: int | None) -> DatasetInfo:

@@ -1,6 +1,8 @@
 """MNIST from its idx files, upright or turned at random."""
 
+import functools
 import math
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,8 +12,9 @@ from torch import Tensor
 
 from partial_equiv.datasets.files import fetch, folder_of, read_exactly
 from partial_equiv.datasets.image_set import Splits
-from partial_equiv.datasets.info import DatasetInfo, plan, turned_note, with_notes
-from partial_equiv.datasets.rotation import turn_randomly
+from partial_equiv.datasets.info import DatasetInfo, plan, resized_note, sized, turned_note, with_notes
+from partial_equiv.datasets.resizing import resize_images
+from partial_equiv.datasets.rotation import normal_angles, random_angles, rotate_images
 from partial_equiv.datasets.split import Labelled, assemble, cut
 from partial_equiv.errors import UserError
 
@@ -27,6 +30,8 @@ FACTS = DatasetInfo(
     no_validation=0,
     no_test=10_000,
 )
+TRAIN, TEST = 0, 1
+"""Streams of random angles: a position in the one file says nothing of the same position in the other."""
 
 
 class Mnist(NamedTuple):
@@ -46,41 +51,74 @@ def load_mnist(
     *,
     root: str,
     download: bool,
+    size: int | None,
     rot_interval: float,
+    rot_normal: Sequence[float] | None,
+    turn_test: bool,
     no_train: int | None,
     no_validation: int | None,
     no_test: int | None,
     seed: int,
 ) -> Splits:
-    """Return MNIST, each image turned by a seeded angle uniform in +-rot_interval.
+    """Return MNIST, each image turned by a seeded angle of its own, uniform in +-rot_interval or normal.
+
+    Images are turned at 28 pixels and resized after that. Validation images follow the law of the training images.
 
     Args:
         root: Folder that holds MNIST/raw.
         download: Fetch what is missing.
+        size: Side in pixels, 8 to 256; None is the published 28.
         rot_interval: Degrees, 0 (as published) to 180 (full circle).
+        rot_normal: Mean and standard deviation in degrees of a normal law; None leaves the choice to rot_interval.
+        turn_test: Turn the test images too; False leaves them upright, for an evaluation that turns them itself.
         no_train: Training images; None is all that validation leaves.
         no_validation: Images held out of the training file.
         no_test: Test images; None is all.
         seed: Of split and angles.
 
     Raises:
-        UserError: a value out of range; a file is missing, truncated or not MNIST's.
+        UserError: a value out of range, or two laws at once; a file is missing, truncated or not MNIST's.
     """
-    planned = plan(FACTS, no_train=no_train, no_validation=no_validation, no_test=no_test)
+    angles, turned = law_of_angles(rot_interval, rot_normal, seed)
+    planned = plan(sized(FACTS, size), no_train=no_train, no_validation=no_validation, no_test=no_test)
     mnist = read_mnist(root, download=download)
     positions = cut(FACTS, planned, seed)
 
-    def turned(images: Tensor, labels: Tensor, index: Tensor, stream: int) -> Labelled:
-        return Labelled(
-            turn_randomly(images[index], index, rot_interval=rot_interval, seed=seed, stream=stream), labels[index]
-        )
+    def prepared(images: Tensor, labels: Tensor, index: Tensor, stream: int) -> Labelled:
+        chosen = images[index]
+        if turned and (turn_test or stream == TRAIN):
+            chosen = rotate_images(chosen, angles(index, stream=stream))
+        return Labelled(resize_images(chosen, planned.size), labels[index])
 
+    upright_test = "test images upright" if turned and not turn_test else ""
     return assemble(
-        with_notes(planned, turned_note(rot_interval)),
-        turned(mnist.train_images, mnist.train_labels, positions.train, 0),
-        turned(mnist.train_images, mnist.train_labels, positions.validation, 0),
-        turned(mnist.test_images, mnist.test_labels, positions.test, 1),
+        with_notes(planned, turned, upright_test, resized_note(FACTS, size)),
+        prepared(mnist.train_images, mnist.train_labels, positions.train, TRAIN),
+        prepared(mnist.train_images, mnist.train_labels, positions.validation, TRAIN),
+        prepared(mnist.test_images, mnist.test_labels, positions.test, TEST),
     )
+
+
+def law_of_angles(
+    rot_interval: float, rot_normal: Sequence[float] | None, seed: int
+) -> tuple[Callable[..., Tensor], str]:
+    """Return the function (index, stream) -> angles of the chosen law, and the note that names it; empty for upright.
+
+    Raises:
+        UserError: a value out of range, or two laws at once.
+    """
+    nothing = torch.arange(0)  # asked for no angle, a law that is none is told before any file is read
+    if rot_normal is None:
+        random_angles(nothing, rot_interval=rot_interval, seed=seed)
+        return functools.partial(random_angles, rot_interval=rot_interval, seed=seed), turned_note(rot_interval)
+    if rot_interval:
+        raise UserError(
+            f"dataset.rot_interval={rot_interval:g} and dataset.rot_normal={list(rot_normal)} are two laws of one "
+            "angle: give one, and 0 or null for the other"
+        )
+    normal_angles(nothing, rot_normal=rot_normal, seed=seed)
+    note = "images turned at random by normal angles, {:g} +- {:g} degrees".format(*rot_normal)
+    return functools.partial(normal_angles, rot_normal=rot_normal, seed=seed), note
 
 
 def read_mnist(root: str, *, download: bool) -> Mnist:

@@ -4,7 +4,9 @@ Axes: B images, C channels, Y X pixels.
 """
 
 import math
+from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -76,6 +78,33 @@ def random_angles(index: Tensor, *, rot_interval: float, seed: int, stream: int 
             f"rot_interval={rot_interval} is out of range: give degrees from 0 (upright) to 180 (full circle)"
         )
     return torch.from_numpy(2 * uniform(seed, stream, index.numpy()) - 1) * math.radians(rot_interval)
+
+
+def normal_angles(index: Tensor, *, rot_normal: Sequence[float], seed: int, stream: int = 0) -> Tensor:
+    """Return an angle for each source image, normally distributed.
+
+    angle = mean + std sqrt(-2 ln(1 - u)) cos(2 pi v), with u and v uniform numbers of the image.
+
+    Args:
+        index: Positions of the source images; an angle depends on nothing else but seed and stream.
+        rot_normal: Mean and standard deviation in degrees.
+        seed: Of the data set.
+        stream: Tells copies, or files with equal positions, apart.
+    Shape:
+        index [B] -> [B] in radians, float64.
+
+    Raises:
+        UserError: not two finite numbers, or a negative deviation.
+    Source: Box & Muller 1958.
+    """
+    if len(rot_normal) != 2 or not all(map(math.isfinite, rot_normal)) or rot_normal[1] < 0:
+        raise UserError(
+            f"rot_normal={list(rot_normal)} is no normal law: give [mean, std] in degrees with a std of 0 or more"
+        )
+    mean, std = rot_normal
+    first, second = (uniform(seed, stream, index.numpy(), draw) for draw in (0, 1))
+    standard = np.sqrt(-2 * np.log1p(-first)) * np.cos(2 * math.pi * second)
+    return torch.from_numpy(np.radians(mean + std * standard))
 
 
 def turn_randomly(images: Tensor, index: Tensor, *, rot_interval: float, seed: int, stream: int = 0) -> Tensor:

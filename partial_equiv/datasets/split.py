@@ -6,14 +6,14 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from partial_equiv.datasets.augmentation import CropFlip
+from partial_equiv.datasets.augmentation import CropFlip, ImageSource, InceptionCrop
 from partial_equiv.datasets.counter import generator
-from partial_equiv.datasets.image_set import ImageSet, ImageSource, Splits
+from partial_equiv.datasets.image_set import ImageSet, Splits
 from partial_equiv.datasets.info import DatasetInfo
 from partial_equiv.errors import UserError
 from partial_equiv.menu import nearest
 
-AUGMENTATIONS = ("none", "resnet")
+AUGMENTATIONS = ("none", "resnet", "inception")
 
 
 class Cut(NamedTuple):
@@ -72,7 +72,8 @@ def augment_training(splits: Splits, augment: str | None, seed: int) -> Splits:
 
     Args:
         splits: Any data set.
-        augment: "none" (or None) or "resnet": random crop after padding, and mirror.
+        augment: "none" (or None), "resnet": random crop after padding, and mirror; or "inception": random box of the
+            picture on disk, and mirror.
         seed: Of the run.
 
     Raises:
@@ -83,6 +84,10 @@ def augment_training(splits: Splits, augment: str | None, seed: int) -> Splits:
         raise UserError(f"augment={augment!r} is not one of: {', '.join(AUGMENTATIONS)}{nearest(name, AUGMENTATIONS)}")
     if name == "none":
         return splits
-    if splits.info.crop_padding is None:
-        raise UserError(f"augment={augment} is not defined for dataset={splits.info.name}: give augment=none")
-    return splits._replace(train=splits.train.augmented(CropFlip(splits.info.crop_padding, seed)))
+    info = splits.info
+    if name == "resnet" and info.crop_padding is not None:
+        return splits._replace(train=splits.train.augmented(CropFlip(info.crop_padding, seed)))
+    if name == "inception" and info.crop_law is not None:
+        return splits._replace(train=splits.train.augmented(InceptionCrop(info.crop_law, info.size, seed)))
+    defined = ["none"] + ["resnet"] * (info.crop_padding is not None) + ["inception"] * (info.crop_law is not None)
+    raise UserError(f"augment={augment} is not defined for dataset={info.name}: give augment={' or '.join(defined)}")

@@ -4,7 +4,10 @@ from partial_equiv.nets.augerino import Augerino
 from partial_equiv.nets.build import NETS, build
 from partial_equiv.nets.ckresnet import CKResNet
 from partial_equiv.nets.gcnn import GCNN
+from partial_equiv.nets.gconvnet import GConvNet
+from partial_equiv.nets.gresnet import GResNet
 from partial_equiv.nets.kit import ConvChoices, ConvKit, GroupChoices, KernelChoices, make_kit
+from partial_equiv.nets.liftingnet import LiftingNet
 from partial_equiv.nets.subsets import LayerSubset, learned_subsets
 
 __all__ = [
@@ -14,9 +17,12 @@ __all__ = [
     "CKResNet",
     "ConvChoices",
     "ConvKit",
+    "GConvNet",
+    "GResNet",
     "GroupChoices",
     "KernelChoices",
     "LayerSubset",
+    "LiftingNet",
     "build",
     "learned_subsets",
     "make_kit",

@@ -13,7 +13,10 @@ from partial_equiv.menu import bind, choose, nearest
 from partial_equiv.nets.augerino import Augerino, check_augerino
 from partial_equiv.nets.ckresnet import CKResNet
 from partial_equiv.nets.gcnn import GCNN
+from partial_equiv.nets.gconvnet import GConvNet
+from partial_equiv.nets.gresnet import GResNet
 from partial_equiv.nets.kit import ConvChoices, ConvKit, GroupChoices, KernelChoices, make_kit
+from partial_equiv.nets.liftingnet import LiftingNet
 
 SECTIONS = ("net", "conv", "kernel", "base_group", "info")
 FACTS = ("in_channels", "no_classes", "size", "kit")
@@ -22,6 +25,9 @@ FACTS = ("in_channels", "no_classes", "size", "kit")
 NETS: dict[str, Callable[..., nn.Module]] = {
     "CKResNet": CKResNet,
     "GCNN": GCNN,
+    "GConvNet": GConvNet,
+    "GResNet": GResNet,
+    "LiftingNet": LiftingNet,
     "AugerinoCKResNet": CKResNet,
     "AugerinoGCNN": GCNN,
 }

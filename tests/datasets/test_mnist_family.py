@@ -10,11 +10,13 @@ import torch
 from partial_equiv.datasets import rotate_images
 from partial_equiv.datasets.mnist import load_mnist, read_mnist
 from partial_equiv.datasets.mnist6 import load_mnist6_180, load_mnist6_m
+from partial_equiv.datasets.resizing import resize_images
 from partial_equiv.datasets.rotated_mnist import STAND_IN, TEST_FILE, TRAIN_FILE, load_rotated_mnist, read_amat
-from partial_equiv.datasets.rotation import random_angles
+from partial_equiv.datasets.rotation import normal_angles, random_angles
 from partial_equiv.errors import UserError
 
 COUNTS = {"no_train": None, "no_validation": 1_200, "no_test": None, "seed": 42, "download": False}
+AS_PUBLISHED = {"size": None, "rot_normal": None, "turn_test": True}
 NO_SIXES = {"train": 5_918, "t10k": 958}
 
 
@@ -55,7 +57,7 @@ def fake_mnist(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_mnist_splits_share_no_source(fake_mnist):
-    splits = load_mnist(root=str(fake_mnist), rot_interval=0, **COUNTS)
+    splits = load_mnist(root=str(fake_mnist), rot_interval=0, **AS_PUBLISHED, **COUNTS)
     train, validation, test = (positions_of(s.images) for s in splits[:3])
     assert (len(train), len(validation), len(test)) == (58_800, 1_200, 10_000)
     assert train | validation == set(range(60_000))
@@ -63,7 +65,7 @@ def test_mnist_splits_share_no_source(fake_mnist):
 
 
 def test_mnist_turned_is_mnist_turned(fake_mnist):
-    keys = {**COUNTS, "no_train": 40, "no_test": 30}
+    keys = {**AS_PUBLISHED, **COUNTS, "no_train": 40, "no_test": 30}
     upright, turned = (load_mnist(root=str(fake_mnist), rot_interval=a, **keys) for a in (0, 45))
     index = torch.tensor([i for image in upright.train.images for i in positions_of(image[None])])
     expected = rotate_images(upright.train.images, random_angles(index, rot_interval=45, seed=42))
@@ -71,6 +73,64 @@ def test_mnist_turned_is_mnist_turned(fake_mnist):
     assert torch.equal(turned.train.labels, upright.train.labels)
     assert not torch.equal(turned.test.images, upright.test.images)
     assert "within +-45 degrees" in turned.info.note
+
+
+def test_mnist_is_resized_after_turning(fake_mnist):
+    keys = {**AS_PUBLISHED, **COUNTS, "no_train": 40, "no_test": 30, "rot_interval": 45}
+    as_published, small = (load_mnist(root=str(fake_mnist), **{**keys, "size": size}) for size in (None, 27))
+    for before, after in zip(as_published[:3], small[:3], strict=True):
+        assert torch.equal(after.images, resize_images(before.images, (27, 27)))
+        assert torch.equal(after.labels, before.labels)
+    assert small.info.size == (27, 27)
+    assert "resized to 27x27" in small.info.note
+    with pytest.raises(UserError, match="dataset.size=5 is out of range"):
+        load_mnist(root="nowhere", **{**keys, "size": 5})
+
+
+@pytest.mark.parametrize("turn_test", [True, False])
+def test_mnist_turned_by_a_normal_law(fake_mnist, turn_test):
+    keys = {**COUNTS, "no_train": 40, "no_test": 30, "rot_interval": 0, "size": None, "turn_test": turn_test}
+    upright, turned = (load_mnist(root=str(fake_mnist), rot_normal=law, **keys) for law in (None, [45, 20]))
+    for stream, before, after in zip((0, 0, 1), upright[:3], turned[:3], strict=True):
+        if before is upright.test and not turn_test:
+            assert torch.equal(after.images, before.images)
+            continue
+        index = torch.tensor([i for image in before.images for i in positions_of(image[None])]) - 60_000 * stream
+        angles = normal_angles(index, rot_normal=(45, 20), seed=42, stream=stream)
+        assert torch.equal(after.images, rotate_images(before.images, angles))
+    assert "normal angles, 45 +- 20 degrees" in turned.info.note
+    assert ("test images upright" in turned.info.note) != turn_test
+    assert upright.info.note == "40 of 58,800 training images; 30 of 10,000 test images"
+
+
+def test_an_upright_test_goes_with_the_interval_too(fake_mnist):
+    keys = {**AS_PUBLISHED, **COUNTS, "no_train": 40, "no_test": 30}
+    upright, turned = (
+        load_mnist(root=str(fake_mnist), **{**keys, "rot_interval": a, "turn_test": t})
+        for a, t in ((0, True), (180, False))
+    )
+    assert torch.equal(turned.test.images, upright.test.images)
+    assert not torch.equal(turned.train.images, upright.train.images)
+    assert not torch.equal(turned.validation.images, upright.validation.images)
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        (
+            {"rot_interval": 10, "rot_normal": [45, 20]},
+            r"rot_interval=10 and dataset.rot_normal=\[45, 20\] are two laws",
+        ),
+        ({"rot_normal": [45]}, r"rot_normal=\[45\] is no normal law: give \[mean, std\] in degrees"),
+        ({"rot_normal": [45, -1]}, "is no normal law"),
+        ({"rot_normal": [float("nan"), 1]}, "is no normal law"),
+        ({"rot_normal": []}, "is no normal law"),
+        ({"rot_interval": 181}, "rot_interval=181 is out of range"),
+    ],
+)
+def test_laws_that_are_none_are_told_before_a_file_is_read(keys, message):
+    with pytest.raises(UserError, match=message):
+        load_mnist(root="nowhere", **{"rot_interval": 0, **AS_PUBLISHED, **COUNTS, **keys})
 
 
 def test_rotated_mnist_draws_disjoint_sources_and_says_what_it_is(fake_mnist):

@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from partial_equiv.datasets import make_loader
+from partial_equiv.datasets import augment_training, make_loader
 from partial_equiv.datasets.cifar import (
     CIFAR10_FACTS,
     CIFAR10_SOURCE,
@@ -18,6 +18,7 @@ from partial_equiv.datasets.cifar import (
     read_binary,
 )
 from partial_equiv.datasets.pcam import load_pcam
+from partial_equiv.datasets.resizing import resize_images
 from partial_equiv.datasets.stl10 import load_stl10, read_part
 from partial_equiv.errors import UserError
 
@@ -74,13 +75,13 @@ def test_cifar_labels_out_of_range_are_told(tmp_path):
 )
 def test_absent_cifar_is_told(tmp_path, load, archive):
     with pytest.raises(UserError, match=f"is missing: unpack {archive}"):
-        load(root=str(tmp_path), download=False, **COUNTS)
+        load(root=str(tmp_path), size=None, download=False, **COUNTS)
 
 
 def test_truncated_cifar_is_told(tmp_path):
     write_cifar(tmp_path, CIFAR10_SOURCE, 2, np.zeros(12))
     with pytest.raises(UserError, match=r"data_batch_1.bin is truncated \(6,146 bytes, 30,730,000 expected\)"):
-        load_cifar10(root=str(tmp_path), download=False, **COUNTS)
+        load_cifar10(root=str(tmp_path), size=None, download=False, **COUNTS)
 
 
 def write_parts(folder, no_train=10, size=32, classes=10):
@@ -97,7 +98,7 @@ def write_parts(folder, no_train=10, size=32, classes=10):
 @pytest.mark.parametrize("place", [".", "npz"])
 def test_cifar10_from_npz_parts(tmp_path, place):
     write_parts(tmp_path / place)
-    splits = load_cifar10(root=str(tmp_path), download=False, **COUNTS)
+    splits = load_cifar10(root=str(tmp_path), size=None, download=False, **COUNTS)
     assert [len(s) for s in splits[:3]] == [17, 3, 4]
     assert splits.info.note == "npz files: 20 of 50,000 training and 4 of 10,000 test images"
     assert splits.info.no_classes == 10
@@ -109,15 +110,30 @@ def test_cifar10_from_npz_parts(tmp_path, place):
 def test_npz_parts_that_are_not_cifar10_are_told(tmp_path, keys):
     write_parts(tmp_path, **keys)
     with pytest.raises(UserError, match="does not hold CIFAR-10 images"):
-        load_cifar10(root=str(tmp_path), download=False, **COUNTS)
+        load_cifar10(root=str(tmp_path), size=None, download=False, **COUNTS)
 
 
 def test_real_cifar10_parts(real_data):
-    splits = load_cifar10(root=str(real_data), download=False, **{**COUNTS, "no_validation": 2_000})
+    splits = load_cifar10(root=str(real_data), size=None, download=False, **{**COUNTS, "no_validation": 2_000})
     assert [len(s) for s in splits[:3]] == [18_000, 2_000, 1_000]
     assert splits.info.crop_padding == 4
     train = {image.numpy().tobytes() for image in splits.train.images}
     assert not any(image.numpy().tobytes() in train for image in splits.test.images)
+
+
+@pytest.mark.parametrize("size", [None, 32, 33])
+def test_cifar_is_resized_at_loading_and_cropped_after(tmp_path, size):
+    write_parts(tmp_path)
+    published = load_cifar10(root=str(tmp_path), size=None, download=False, **COUNTS)
+    splits = load_cifar10(root=str(tmp_path), size=size, download=False, **COUNTS)
+    side = size or 32
+    for before, after in zip(published[:3], splits[:3], strict=True):
+        assert torch.equal(after.images, resize_images(before.images, (side, side)))
+    assert splits.info.size == (side, side)
+    assert splits.info.crop_padding == 4
+    assert ("resized to 33x33" in splits.info.note) == (size == 33)
+    augmented = augment_training(splits, "resnet", seed=0).train
+    assert augmented[range(17)].images.shape == (17, 3, side, side)
 
 
 def test_stl10_stores_columns_first(tmp_path):
@@ -161,7 +177,9 @@ def write_pcam(root, size=(96, 96)):
 
 def test_pcam_is_read_on_demand_with_workers_as_without(tmp_path):
     write_pcam(tmp_path)
-    splits = load_pcam(root=str(tmp_path), **{**COUNTS, "no_validation": None, "no_train": 9})
+    splits = load_pcam(
+        root=str(tmp_path), size=None, circle_crop=False, **{**COUNTS, "no_validation": None, "no_train": 9}
+    )
     assert [len(s) for s in splits[:3]] == [9, 8, 4]
     assert not splits.train.in_memory
     for image_set in splits[:3]:
@@ -177,11 +195,21 @@ def test_pcam_is_read_on_demand_with_workers_as_without(tmp_path):
         assert all(torch.equal(a, b) for a, b in zip(alone, helped, strict=True))
 
 
+def test_pcam_is_resized_when_it_is_read(tmp_path):
+    write_pcam(tmp_path)
+    counts = {**COUNTS, "no_validation": None}
+    splits, larger = (load_pcam(root=str(tmp_path), size=size, circle_crop=False, **counts) for size in (None, 97))
+    for i in range(12):
+        assert torch.equal(larger.train.raw(i), resize_images(splits.train.raw(i)[None], (97, 97))[0])
+    assert larger.info.size == (97, 97)
+    assert larger.info.note == "resized to 97x97"
+
+
 def test_pcam_mishaps_are_told(tmp_path):
     with pytest.raises(UserError, match=r"train cannot be read .*PCam/{train,valid,test}"):
-        load_pcam(root=str(tmp_path), **COUNTS)
+        load_pcam(root=str(tmp_path), size=None, circle_crop=False, **COUNTS)
     write_pcam(tmp_path, size=(32, 32))
-    splits = load_pcam(root=str(tmp_path), **COUNTS)
+    splits = load_pcam(root=str(tmp_path), size=None, circle_crop=False, **COUNTS)
     with pytest.raises(UserError, match="has 32x32 pixels, 96x96 are needed"):
         splits.train.raw(0)
     for path in (tmp_path / "PCam" / "train").rglob("*.png"):
@@ -191,4 +219,4 @@ def test_pcam_mishaps_are_told(tmp_path):
     for path in (tmp_path / "PCam" / "test" / "1").iterdir():
         path.unlink()
     with pytest.raises(UserError, match=r"test holds the image folders {'0': 2, '1': 0}"):
-        load_pcam(root=str(tmp_path), **COUNTS)
+        load_pcam(root=str(tmp_path), size=None, circle_crop=False, **COUNTS)

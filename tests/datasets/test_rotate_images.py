@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy import ndimage, stats
 
 from partial_equiv.datasets import rotate_images
-from partial_equiv.datasets.rotation import random_angles, turn_randomly
+from partial_equiv.datasets.rotation import normal_angles, random_angles, turn_randomly
 from partial_equiv.errors import UserError
 
 
@@ -104,3 +104,29 @@ def test_no_interval_leaves_pixels_alone():
 def test_interval_out_of_range_is_told(interval):
     with pytest.raises(UserError, match="rot_interval"):
         random_angles(torch.arange(3), rot_interval=interval, seed=0)
+
+
+def test_normal_angles_follow_their_law_and_depend_on_seed_stream_and_index_alone():
+    index = torch.arange(10_000)
+    angles = normal_angles(index, rot_normal=(45, 20), seed=3)
+    degrees = np.degrees(angles.numpy())
+    assert abs(degrees.mean() - 45) < 5 * 20 / math.sqrt(len(degrees))
+    assert abs(degrees.std() - 20) < 5 * 20 / math.sqrt(2 * len(degrees))
+    assert stats.kstest((degrees - 45) / 20, "norm").pvalue > 1e-3
+    order = torch.randperm(10_000)
+    assert torch.equal(normal_angles(order, rot_normal=(45, 20), seed=3), angles[order])
+    assert torch.equal(normal_angles(index[7:8], rot_normal=(45, 20), seed=3), angles[7:8])
+    for seed, stream in ((4, 0), (3, 1)):
+        other = np.degrees(normal_angles(index, rot_normal=(45, 20), seed=seed, stream=stream).numpy())
+        assert abs(np.corrcoef(degrees, other)[0, 1]) < 0.05
+
+
+def test_a_normal_law_without_spread_is_its_mean():
+    angles = normal_angles(torch.arange(50), rot_normal=(-90, 0), seed=0)
+    torch.testing.assert_close(angles, torch.full((50,), -math.pi / 2, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("law", [(45,), (45, 20, 1), (45, -1), (math.inf, 1), (0, math.nan), ()])
+def test_what_is_no_normal_law_is_told(law):
+    with pytest.raises(UserError, match=r"is no normal law: give \[mean, std\] in degrees"):
+        normal_angles(torch.arange(3), rot_normal=law, seed=0)
