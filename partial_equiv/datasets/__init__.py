@@ -1,4 +1,4 @@
-"""Data sets: uint8 images in memory or on disk, a held-out validation split always, and nothing selected on test images.
+"""Data sets of uint8 images, in memory or on disk: a held-out validation split always, nothing selected on test images.
 
 `DATASETS` maps each name to a function that returns `Splits`.
 """

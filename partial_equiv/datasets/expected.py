@@ -37,8 +37,6 @@ def expected_info(name: str, keywords: Mapping[str, Any]) -> DatasetInfo | None:
     facts = next((facts for facts in PUBLISHED if facts.name == name), None)
     if facts is None:
         return None
-    planned = plan(
-        sized(facts, keywords.get("size")),
-        **{key: keywords.get(key) for key in ("no_train", "no_validation", "no_test")},
-    )
+    facts = flowers.joined(sized(facts, keywords.get("size")), keywords.get("join_validation", False))
+    planned = plan(facts, **{key: keywords.get(key) for key in ("no_train", "no_validation", "no_test")})
     return dataclasses.replace(planned, no_train=planned.no_train * keywords.get("copies", 1))

@@ -13,9 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from partial_equiv.datasets.files import folder_of
-from partial_equiv.datasets.flowers import IMAGENET_MEAN, IMAGENET_STD
 from partial_equiv.datasets.image_set import Splits
-from partial_equiv.datasets.info import CropLaw, DatasetInfo, plan, sized
+from partial_equiv.datasets.info import IMAGENET_MEAN, IMAGENET_STD, CropLaw, DatasetInfo, plan, sized, with_notes
 from partial_equiv.datasets.pictures import (
     PictureFiles,
     Pictures,
@@ -97,6 +96,9 @@ def load_imagenet(
         no_train=len(opened.train),
         no_test=len(opened.test),
     )
+    if (facts.no_classes, facts.no_train, facts.no_test) != (FACTS.no_classes, FACTS.no_train, FACTS.no_test):
+        sizes = f"{facts.no_classes:,} classes, {facts.no_train:,} training and {facts.no_test:,} test images"
+        facts = with_notes(facts, f"a part or another set: {sizes}")
     planned = plan(facts, no_train=no_train, no_validation=no_validation, no_test=no_test)
     side = planned.size[0]
     frame = functools.partial(centre_crop, size=side, shorter=shorter_side(side))

@@ -49,6 +49,7 @@ class DatasetInfo:
     crop_law: CropLaw | None = None
 
 
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 SMALLEST = 8
 """Pixels: the least side that a set is drawn at or resized to."""
 

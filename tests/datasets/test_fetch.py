@@ -66,6 +66,16 @@ def test_content_of_a_gz(tmp_path, server):
     assert (tmp_path / "root" / "labels").read_bytes() == b"12345"
 
 
+def test_a_tgz_is_a_tar_and_a_file_that_is_no_archive_is_moved(tmp_path, server):
+    md5 = make_tar(tmp_path / "x.tgz", {"jpg/a.jpg": b"aa", "jpg/b.jpg": b"b"})
+    fetch([f"{server}/x.tgz"], md5, {"jpg/a.jpg": tmp_path / "root" / "jpg" / "a.jpg"}, "remedy")
+    (tmp_path / "x.mat").write_bytes(b"matrix")
+    md5 = hashlib.md5(b"matrix").hexdigest()
+    fetch([f"{server}/x.mat"], md5, {"x.mat": tmp_path / "root" / "x.mat"}, "remedy")
+    assert everything_below(tmp_path / "root") == ["jpg/a.jpg", "x.mat"]
+    assert (tmp_path / "root" / "x.mat").read_bytes() == b"matrix"
+
+
 def test_the_second_mirror_serves_if_the_first_does_not(tmp_path, server):
     md5 = make_tar(tmp_path / "x.tar.gz", {"a": b"aa"})
     fetch([f"{server}/absent.tar.gz", f"{server}/x.tar.gz"], md5, {"a": tmp_path / "root" / "a"}, "remedy")
