@@ -49,6 +49,7 @@ MAY_CHANGE_ON_RESUME = (
     "resume",
     "train.epochs",
     "train.patience",
+    "train.probes",
     "train.stages",
     "wandb",
 )
@@ -64,8 +65,17 @@ MAY_CHANGE_ON_EVALUATE = (
     "run",
     "test",
     "train.batch_size",
+    "train.probes",
     "wandb",
 )
+
+LATER_KEYS: Mapping[str, dict[str, Any]] = {
+    "MNIST": {"size": None, "rot_normal": None, "turn_test": True},
+    "CIFAR10": {"size": None},
+    "CIFAR100": {"size": None},
+    "PCam": {"size": None, "circle_crop": False},
+}
+"""Keys of data sets that came after version 0.1.0, and the values that mean what there was before them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -211,6 +221,9 @@ def stored_config(folder: Path, asked: Mapping[str, Any], overrides: Sequence[st
     """
     word, may_change = ("resume", MAY_CHANGE_ON_RESUME) if asked.get("resume") else ("run", MAY_CHANGE_ON_EVALUATE)
     stored = read_stored(folder, word)
+    stored["dataset"] = LATER_KEYS.get(stored["dataset"]["type"], {}) | stored["dataset"]
+    for path in may_change:
+        take_up(stored, asked, path)
     for override in overrides:
         path = override.partition("=")[0].lstrip("+~").partition("@")[0]
         if not any(path == allowed or path.startswith(f"{allowed}.") for allowed in may_change):
@@ -223,6 +236,18 @@ def stored_config(folder: Path, asked: Mapping[str, Any], overrides: Sequence[st
         if source is not None and key in source and target is not None:
             target[key] = copy.deepcopy(source[key])
     return normalise(stored | {word: str(folder)})
+
+
+def take_up(stored: dict[str, Any], asked: Mapping[str, Any], path: str) -> None:
+    """Give a stored run the keys at `path` that came into being after it, with the values of today."""
+    source, key = parent(asked, path)
+    target, _ = parent(stored, path)
+    if source is None or target is None or key not in source:
+        return
+    if isinstance(source[key], dict) and isinstance(target.get(key), dict):
+        target[key] = source[key] | target[key]
+    else:
+        target.setdefault(key, copy.deepcopy(source[key]))
 
 
 def read_stored(folder: Path, word: str) -> dict[str, Any]:

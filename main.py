@@ -64,7 +64,7 @@ def train_run(config: dict[str, Any], path: Path, *, resume: bool) -> None:
     from job import load_pretrained, open_folder, prepare, trial
     from model_constructor import construct_model, construct_spec
     from objective_constructor import bind_train, construct_probes, construct_stages, construct_test
-    from reporter import draw_figures, summarise, summary_table
+    from reporter import artifacts, closing, draw_figures, summarise, summary_table
     from tester import evaluate, run_probes
     from trainer import train_stages
 
@@ -73,7 +73,8 @@ def train_run(config: dict[str, Any], path: Path, *, resume: bool) -> None:
     loaders = construct_loaders(splits, config)
     model = construct_model(config, splits.info).to(device)
     load_pretrained(model, config["pretrained"])
-    stages = trial(construct_stages(config, model, len(loaders.train)), config)
+    watched = construct_probes(config, splits.info, "train")
+    stages = trial(construct_stages(config, model, len(loaders.train), watched), config)
     probes = construct_probes(config, splits.info)
     max_steps = 2 if config["debug"] else None
     with open_folder(path, config, resume=resume) as folder:
@@ -85,8 +86,10 @@ def train_run(config: dict[str, Any], path: Path, *, resume: bool) -> None:
         numbers = evaluate(tested, loaders.test, max_steps) | run_probes(model, loaders.test, probes, max_steps)
         summary = summarise(config, splits.info, model, progress, numbers)
         draw_figures(folder, tested, splits, loaders.test)
+        for name, artifact in artifacts(config, probes).items():
+            folder.artifact(name, artifact)
         folder.summary(summary)
-    print(summary_table(config, summary, model, path))
+    print(closing(probes, summary_table(config, summary, model, path)))
 
 
 def evaluate_run(config: dict[str, Any]) -> None:
@@ -95,8 +98,8 @@ def evaluate_run(config: dict[str, Any]) -> None:
     from dataset_constructor import construct_dataset, construct_loaders
     from job import prepare
     from objective_constructor import construct_probes, construct_test
-    from partial_equiv.runs import load_model
-    from reporter import summarise, summary_table
+    from partial_equiv.runs import load_model, write_artifact
+    from reporter import artifacts, closing, summarise, summary_table
     from tester import evaluate, run_probes
 
     path, device = Path(config["run"]), prepare(config)
@@ -107,8 +110,10 @@ def evaluate_run(config: dict[str, Any]) -> None:
     max_steps = 2 if config["debug"] else None
     tested = construct_test(config, model)
     numbers = evaluate(tested, loaders.test, max_steps) | run_probes(model, loaders.test, probes, max_steps)
+    for name, artifact in artifacts(config, probes).items():
+        print(f"wrote {write_artifact(path, name, artifact)}")
     summary = summarise(config, splits.info, model, read_progress(path) or Progress(""), numbers)
-    print(summary_table(config, summary, model, path))
+    print(closing(probes, summary_table(config, summary, model, path)))
 
 
 def dry_run(config: dict[str, Any]) -> None:
@@ -122,7 +127,8 @@ def dry_run(config: dict[str, Any]) -> None:
     prepare(config)
     info = construct_info(config)
     model = construct_model(config, info)
-    construct_stages(config, model, -(-info.no_train // bind_train(config).batch_size))
+    watched = construct_probes(config, info, "train")
+    construct_stages(config, model, -(-info.no_train // bind_train(config).batch_size), watched)
     construct_probes(config, info)
     images = f"{info.no_train:,} training, {info.no_validation:,} validation and {info.no_test:,} test images"
     print(f"{title_of(config)}: {images} {info.in_channels}x{info.size[0]}x{info.size[1]}, {info.no_classes} classes")

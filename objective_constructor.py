@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
 from torch import nn
@@ -11,7 +12,7 @@ from torch.optim import Optimizer
 from optim import make_optimizer, parameter_groups
 from partial_equiv.datasets import DatasetInfo
 from partial_equiv.errors import UserError
-from partial_equiv.menu import bind, choose, nearest
+from partial_equiv.menu import bind, choose, nearest, parameters
 from partial_equiv.objectives import (
     Classification,
     Objective,
@@ -38,6 +39,8 @@ class Stage(NamedTuple):
     gradient_clip: float | None
     precision: str
     patience: int | None
+    probes: Mapping[str, Probe]
+    """Measured after each epoch on the validation images."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +64,7 @@ class TrainChoices:
     gradient_clip: float | None
     precision: Literal["float32", "bfloat16"]
     patience: int | None
+    probes: list[str]
 
     def __post_init__(self) -> None:
         """Check the ranges.
@@ -95,15 +99,20 @@ class EvaluationChoices:
     no_draws: int
     hard_gates: bool
     probes: list[str]
+    orbit: dict  # type: ignore[type-arg]
+    audit: dict  # type: ignore[type-arg]
 
 
-def construct_stages(cfg: Mapping[str, Any], model: nn.Module, steps_per_epoch: int) -> dict[str, Stage]:
+def construct_stages(
+    cfg: Mapping[str, Any], model: nn.Module, steps_per_epoch: int, probes: Mapping[str, Probe] = MappingProxyType({})
+) -> dict[str, Stage]:
     """Return the stages of a training, in order.
 
     Args:
         cfg: The resolved configuration; `train` is read.
         model: What is trained, on its device.
         steps_per_epoch: Batches of the training loader.
+        probes: Measured after each epoch.
 
     Raises:
         UserError: an unknown method, key or choice, a value out of range, or a combination that does not fit.
@@ -113,7 +122,7 @@ def construct_stages(cfg: Mapping[str, Any], model: nn.Module, steps_per_epoch: 
     first_epoch = 0
     for name, epochs in stage_epochs(choices, ("classification",)).items():
         objective = Classification(model, regularisers=regularisers(choices))
-        stages[name] = make_stage(name, objective, choices, first_epoch, epochs, steps_per_epoch)
+        stages[name] = make_stage(name, objective, choices, first_epoch, epochs, steps_per_epoch, probes)
         first_epoch += epochs
     return stages
 
@@ -158,7 +167,13 @@ def regularisers(choices: TrainChoices) -> dict[str, Regulariser]:
 
 
 def make_stage(
-    name: str, objective: Objective, choices: TrainChoices, first_epoch: int, epochs: int, steps_per_epoch: int
+    name: str,
+    objective: Objective,
+    choices: TrainChoices,
+    first_epoch: int,
+    epochs: int,
+    steps_per_epoch: int,
+    probes: Mapping[str, Probe],
 ) -> Stage:
     """Return a stage with an optimiser and a schedule of its own."""
     groups = parameter_groups(
@@ -188,6 +203,7 @@ def make_stage(
         choices.gradient_clip,
         choices.precision,
         choices.patience,
+        probes,
     )
 
 
@@ -202,14 +218,21 @@ def construct_test(cfg: Mapping[str, Any], model: nn.Module) -> Classification:
     return Classification(model, no_draws=choices.no_draws)
 
 
-def construct_probes(cfg: Mapping[str, Any], info: DatasetInfo) -> dict[str, Probe]:
-    """Return the probes that `test.probes` names.
+def construct_probes(
+    cfg: Mapping[str, Any], info: DatasetInfo, when: Literal["train", "test"] = "test"
+) -> dict[str, Probe]:
+    """Return the probes that `test.probes` or `train.probes` names; the keys of each are those of `test.<name>`.
 
     Raises:
         UserError: an unknown name, or any mistake in `test`.
     """
-    names = bind_test(cfg).probes
-    return {name: choose(PROBES, name, "test.probes")(class_names=info.class_names) for name in names}
+    choices = bind_test(cfg) if when == "test" else bind_train(cfg)
+    found: dict[str, Probe] = {}
+    for name in choices.probes:
+        make = choose(PROBES, name, f"{when}.probes")
+        facts = {"class_names": info.class_names} if "class_names" in parameters(make) else {}
+        found[name] = bind({name: make}, name, {**cfg["test"].get(name, {}), **facts}, f"test.{name}")()
+    return found
 
 
 def bind_test(cfg: Mapping[str, Any]) -> EvaluationChoices:

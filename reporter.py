@@ -10,11 +10,12 @@ from torch import nn
 
 from checkpointer import Progress
 from partial_equiv import drawing
+from partial_equiv.audit import TrainingLaw
 from partial_equiv.convs import ContinuousConv
 from partial_equiv.datasets import DatasetInfo, Splits
-from partial_equiv.nets import LayerSubset, learned_subsets
+from partial_equiv.nets import PIXEL_NETS, LayerSubset, learned_subsets
 from partial_equiv.objectives import Classification
-from partial_equiv.probes import confusion_counts
+from partial_equiv.probes import Artifact, Probe, confusion_counts
 from partial_equiv.runs import (
     RunFolder,
     device_name,
@@ -27,6 +28,15 @@ from partial_equiv.sampling import samplers
 from tester import device_of, evaluating, on_device
 
 DEGREES_BETWEEN_TURNS, THUMBNAILS = 3, 9
+SHOWN = (
+    "orbit/acc_upright",
+    "orbit/acc_unseen",
+    "orbit/spread",
+    "orbit/consistency",
+    "audit/output",
+    "unlearning/tap_difference",
+)
+"""Numbers of probes that the closing table repeats."""
 
 
 def no_parameters(model: nn.Module) -> int:
@@ -102,9 +112,35 @@ def summarise(
     }
 
 
+def artifacts(config: Mapping[str, Any], probes: Mapping[str, Probe]) -> dict[str, Artifact]:
+    """Return the files that probes leave, plain data together with what a comparison of runs needs to know."""
+    facts = {"label": title_of(config), "seed": config["seed"], "law": law_of(config["dataset"])}
+    found = [pair for probe in probes.values() for pair in probe.artifacts().items()]
+    return {name: facts | artifact if isinstance(artifact, dict) else artifact for name, artifact in found}
+
+
+def closing(probes: Mapping[str, Probe], table: str) -> str:
+    """Return what a run says at its end: the words of its probes, then its table."""
+    return "\n\n".join([words.rstrip() for probe in probes.values() if (words := probe.words())] + [table])
+
+
+def law_of(dataset: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return by how much training images were turned, as `partial_equiv.audit.TrainingLaw` writes it."""
+    if dataset.get("rot_normal"):
+        mean, std = map(math.radians, dataset["rot_normal"])
+        return TrainingLaw("normal", mean, std).to_dict()
+    if "rot_interval" not in dataset:
+        return TrainingLaw("upright").to_dict()
+    width = math.radians(dataset["rot_interval"])
+    return (TrainingLaw("uniform", 0.0, width) if width else TrainingLaw("upright")).to_dict()
+
+
 def title_of(config: Mapping[str, Any]) -> str:
     """Return a run in a few words."""
     net, group = config["net"], config["base_group"]
+    if net["type"] in PIXEL_NETS:
+        size = config["dataset"].get("size")
+        return " ".join([config["dataset"]["type"], net["type"], group["name"], *([f"{size} pixels"] if size else [])])
     kept = "partial" if config["conv"]["partial_equiv"] else "full"
     words = [config["dataset"]["type"], net["type"], group["name"], f"N={group['no_samples']}"]
     return " ".join([*words, *([kept] if group["no_samples"] > 1 else []), config["kernel"]["type"]])
@@ -127,6 +163,11 @@ def summary_table(config: Mapping[str, Any], summary: Mapping[str, Any], model: 
     ]
     if path is not None:
         rows.append(("run folder", str(path)))
+    rows += [
+        (f"test {name.replace('/', ' ')}", f"{summary[f'test/{name}']:.4g}")
+        for name in SHOWN
+        if f"test/{name}" in summary
+    ]
     subsets = learned_subsets(model)
     parts = [aligned(rows)]
     if subsets:

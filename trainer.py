@@ -16,7 +16,7 @@ from optim import scale_rates
 from partial_equiv.errors import UserError
 from partial_equiv.objectives import Step
 from partial_equiv.runs import RunFolder
-from tester import Averages, device_of, evaluate, on_device
+from tester import Averages, device_of, evaluate, on_device, run_probes
 
 REFRESH = 0.25  # seconds between looks at a device that runs ahead of the host
 
@@ -103,6 +103,8 @@ def train(
         seconds = time.monotonic() - started
         row = {f"train/{name}": value for name, value in learned.items()}
         row |= {f"validation/{name}": value for name, value in judged.items()}
+        if stage.probes:
+            row |= run_probes(stage.objective.model, loaders.validation, stage.probes, max_steps)
         folder.log(number, row | {"lr": rate, "seconds": seconds} | stage.objective.learned())
         tell(f"epoch {number}/{stage.first_epoch + stage.epochs}  {in_words(learned, judged)}  {seconds:.1f} s")
         progress = replace(progress, epoch=epoch + 1, seconds=progress.seconds + seconds)

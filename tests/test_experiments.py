@@ -1,9 +1,11 @@
 """Overlays and EXPERIMENTS.md stay in step, and the default configuration changes only where a diff shows it."""
 
+import contextlib
 import re
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
@@ -12,6 +14,7 @@ from config_reader import read_config
 from model_constructor import construct_spec
 from partial_equiv import build
 from partial_equiv.datasets import expected_info
+from partial_equiv.nets import PIXEL_NETS
 
 ROOT = Path(__file__).resolve().parents[1]
 OVERLAYS = sorted(
@@ -32,7 +35,9 @@ def test_an_overlay_composes_and_builds_and_has_its_row(overlay):
     facts = {key: value for key, value in config["dataset"].items() if key != "type"}
     info = expected_info(config["dataset"]["type"], facts)
     spec = construct_spec(config, info)
-    assert build(spec) is not None
+    # Continuous kernels measure themselves when they are made; the others need no numbers to be built.
+    with torch.device("meta") if spec["net"]["type"] in PIXEL_NETS else contextlib.nullcontext():
+        assert build(spec) is not None
     assert overlay in TEXT, f"EXPERIMENTS.md has no row for {overlay}"
 
 

@@ -91,7 +91,12 @@ def test_torch_and_torchvision_are_a_pair():
 
 
 def test_what_the_library_imports_is_declared():
-    declared = {canonicalize_name(r.name) for r in requirements(PROJECT["dependencies"])} | {"wandb", "tensorboard", "h5py", "pytest"}
+    declared = {canonicalize_name(r.name) for r in requirements(PROJECT["dependencies"])} | {
+        "wandb",
+        "tensorboard",
+        "h5py",
+        "pytest",
+    }
     for path in (ROOT / "partial_equiv").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []

@@ -77,6 +77,7 @@ def train_config(**changes):
         "gradient_clip": 1.0,
         "precision": "float32",
         "patience": None,
+        "probes": [],
     } | changes
 
 

@@ -123,7 +123,9 @@ def make_moves(group: str, angles: Sequence[float] | None = None) -> tuple[Move,
     if group in ("SO2", "O2"):
         if not angles:
             raise UserError(f"group={group!r} has infinitely many elements: give angles=[...] in radians")
-        found = [Move(float(angle) % (2 * math.pi), m) for m in (False, True)[: 1 + (group == "O2")] for angle in angles]
+        found = [
+            Move(float(angle) % (2 * math.pi), m) for m in (False, True)[: 1 + (group == "O2")] for angle in angles
+        ]
         return tuple(move for move in found if move.angle or move.mirror)
     if angles is not None:
         raise UserError(f"angles= belong to group='SO2' or 'O2', and {group!r} has its own: leave them out")

@@ -4,6 +4,7 @@ Axes: B batch, S sample sets (1 or B), G output elements, F input elements, O I 
 """
 
 from abc import ABC, abstractmethod
+from contextlib import nullcontext
 from typing import Literal
 
 import torch
@@ -69,8 +70,9 @@ class ContinuousConv(nn.Module, ABC):
         return any(tensor.requires_grad for tensor in tensors)
 
     def _make(self, sample: Sample, inputs: Tensor | None, scale: Tensor, taps: Taps | None) -> Tensor:
-        # Group arithmetic needs the full mantissa: autocast is for the convolution alone.
-        with torch.autocast(sample.elements.device.type, enabled=False):
+        # Group arithmetic needs the full mantissa: autocast is for the convolution alone. Meta tensors know none.
+        kind = sample.elements.device.type
+        with torch.autocast(kind, enabled=False) if torch.amp.is_autocast_available(kind) else nullcontext():
             positions = None if taps is None else taps.positions
             points = kernel_points(self.group, sample.elements, inputs, positions, self.angle)
             rows = (scale * self.gain(taps)).unsqueeze(1).expand(*sample.elements.shape[:2], -1)

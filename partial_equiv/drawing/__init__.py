@@ -1,10 +1,12 @@
 """Drawing: data in, matplotlib figure out; nothing is read, saved or shown, and no global state is touched."""
 
 from partial_equiv.drawing.layers import kernels_and_activations
+from partial_equiv.drawing.orbit import orbit_comparison
 from partial_equiv.drawing.results import confusion_matrix, rotation_response, sample_sheet
 from partial_equiv.drawing.style import pixels, png
 from partial_equiv.drawing.subsets import Subset, learned_subsets, subset_bands
 from partial_equiv.drawing.training import curves, levels_over_epochs
+from partial_equiv.drawing.unlearning import unlearning
 
 __all__ = [
     "Subset",
@@ -13,9 +15,11 @@ __all__ = [
     "kernels_and_activations",
     "learned_subsets",
     "levels_over_epochs",
+    "orbit_comparison",
     "pixels",
     "png",
     "rotation_response",
     "sample_sheet",
     "subset_bands",
+    "unlearning",
 ]

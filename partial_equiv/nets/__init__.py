@@ -1,7 +1,7 @@
 """Networks of group convolutions, and `build`, which makes one from plain choices."""
 
 from partial_equiv.nets.augerino import Augerino
-from partial_equiv.nets.build import NETS, build
+from partial_equiv.nets.build import NETS, PIXEL_NETS, build
 from partial_equiv.nets.ckresnet import CKResNet
 from partial_equiv.nets.gcnn import GCNN
 from partial_equiv.nets.gconvnet import GConvNet
@@ -13,6 +13,7 @@ from partial_equiv.nets.subsets import LayerSubset, learned_subsets
 __all__ = [
     "GCNN",
     "NETS",
+    "PIXEL_NETS",
     "Augerino",
     "CKResNet",
     "ConvChoices",

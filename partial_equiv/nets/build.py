@@ -31,6 +31,8 @@ NETS: dict[str, Callable[..., nn.Module]] = {
     "AugerinoCKResNet": CKResNet,
     "AugerinoGCNN": GCNN,
 }
+PIXEL_NETS = ("GConvNet", "GResNet", "LiftingNet")
+"""Networks of exact group convolutions on the pixel grid: they have no continuous kernels."""
 AVERAGED = ("AugerinoCKResNet", "AugerinoGCNN")
 """Networks that are made plain and averaged over learned augmentations of their input."""
 

@@ -26,6 +26,8 @@ class Objective(nn.Module, ABC):
     A concrete objective names the metric that says which weights are best, and whether more or less of it is better.
     """
 
+    model: nn.Module
+    """What is kept after the training, and what probes measure."""
     monitor: ClassVar[str]
     mode: ClassVar[Literal["min", "max"]]
 

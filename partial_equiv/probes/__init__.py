@@ -3,8 +3,26 @@
 from collections.abc import Callable, Mapping
 
 from partial_equiv.probes.confusion import ClassAccuracy, confusion_counts
-from partial_equiv.probes.probe import Probe
+from partial_equiv.probes.equivariance import Equivariance
+from partial_equiv.probes.orbit import Orbit
+from partial_equiv.probes.probe import Artifact, Probe
+from partial_equiv.probes.unlearning import Unlearning, tap_means
 
-PROBES: Mapping[str, Callable[..., Probe]] = {"class_accuracy": ClassAccuracy}
+PROBES: Mapping[str, Callable[..., Probe]] = {
+    "class_accuracy": ClassAccuracy,
+    "orbit": Orbit,
+    "audit": Equivariance,
+    "unlearning": Unlearning,
+}
 
-__all__ = ["PROBES", "ClassAccuracy", "Probe", "confusion_counts"]
+__all__ = [
+    "PROBES",
+    "Artifact",
+    "ClassAccuracy",
+    "Equivariance",
+    "Orbit",
+    "Probe",
+    "Unlearning",
+    "confusion_counts",
+    "tap_means",
+]

@@ -1,5 +1,6 @@
 """Runs: folders, logs, checkpoints, W&B, facts of the environment, and figures."""
 
+from partial_equiv.runs.artifacts import write_artifact
 from partial_equiv.runs.environment import device_name, environment_facts
 from partial_equiv.runs.folder import RunFolder, Sink, read_log
 from partial_equiv.runs.reading import FinishedRun, open_run, open_splits
@@ -23,4 +24,5 @@ __all__ = [
     "rotation_probabilities",
     "save_state",
     "turned_copies",
+    "write_artifact",
 ]

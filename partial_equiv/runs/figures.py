@@ -10,11 +10,13 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from partial_equiv.audit import errors_over_epochs
 from partial_equiv.datasets import DatasetInfo, ImageSet, Splits
+from partial_equiv.drawing import kernels_and_activations, png, rotation_response, subset_bands
 from partial_equiv.errors import UserError
 from partial_equiv.menu import nearest
 from partial_equiv.runs.atomic import write_atomically
-from partial_equiv.drawing import kernels_and_activations, png, rotation_response, subset_bands
+from partial_equiv.runs.folder import read_log
 from partial_equiv.runs.reading import FinishedRun, labels, open_run, open_splits
 from partial_equiv.runs.responses import (
     LayerRecord,
@@ -27,7 +29,7 @@ from partial_equiv.runs.responses import (
 from partial_equiv.runs.state import load_model
 
 OpenData = Callable[[FinishedRun, str | None], Splits]
-KINDS = ("subsets", "response", "kernels")
+KINDS = ("subsets", "response", "kernels", "audit")
 THUMBNAILS = 9
 
 
@@ -59,9 +61,11 @@ def draw(options: argparse.Namespace, open_data: OpenData) -> list[Path]:
         "subsets": lambda: draw_subsets(runs),
         "response": lambda: draw_response(runs, options, open_data),
         "kernels": lambda: draw_kernels(runs, options, open_data),
+        "audit": lambda: draw_audit(runs),
     }
     paths: list[Path] = []
-    for kind in options.only or KINDS:
+    measured = all(map(audited, runs))
+    for kind in options.only or [kind for kind in KINDS if measured or kind != "audit"]:
         try:
             figures = makers[kind]()
         except UserError as error:
@@ -84,6 +88,26 @@ def draw_subsets(runs: Sequence[FinishedRun]) -> dict[str, Figure]:
             "none of these runs learned a level: train with conv.partial_equiv=True base_group.sampling_method=random"
         )
     return {"learned_subsets": subset_bands(dict(zip(labels(runs), (run.levels for run in runs), strict=True)))}
+
+
+def draw_audit(runs: Sequence[FinishedRun]) -> dict[str, Figure]:
+    """Return the equivariance error of every layer over the epochs, runs side by side.
+
+    Raises:
+        UserError: a run did not measure its layers while it was trained.
+    """
+    for run in runs:
+        if not audited(run):
+            raise UserError(
+                f"{run.path} did not measure its layers while it was trained: train with train.probes=[audit]"
+            )
+    logs = [read_log(run.path) for run in runs]
+    return {"audit_over_epochs": errors_over_epochs(dict(zip(labels(runs), logs, strict=True)))}
+
+
+def audited(run: FinishedRun) -> bool:
+    """Say whether the log of a run holds equivariance errors."""
+    return any(key.startswith("audit/") for row in read_log(run.path) for key in row)
 
 
 def draw_response(runs: Sequence[FinishedRun], options: argparse.Namespace, open_data: OpenData) -> dict[str, Figure]:

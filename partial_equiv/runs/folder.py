@@ -12,11 +12,12 @@ import yaml
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from partial_equiv.errors import UserError
-from partial_equiv.runs.atomic import write_atomically
 from partial_equiv.drawing import pixels, png
+from partial_equiv.errors import UserError
+from partial_equiv.runs.artifacts import FIGURES, write_artifact
+from partial_equiv.runs.atomic import write_atomically
 
-CONFIG, METRICS, SUMMARY, FIGURES = "config.yaml", "metrics.jsonl", "summary.json", "figures"
+CONFIG, METRICS, SUMMARY = "config.yaml", "metrics.jsonl", "summary.json"
 
 
 class Sink(Protocol):
@@ -95,6 +96,12 @@ class RunFolder:
             for sink in self._sinks:
                 sink.image(name, array)
         return path
+
+    def artifact(self, name: str, artifact: Figure | str | dict[str, Any]) -> Path:
+        """Save a file of a probe and return its path: a figure as `figure` does, all else in the folder itself."""
+        if isinstance(artifact, Figure):
+            return self.figure(name.removesuffix(".png"), artifact)
+        return write_artifact(self.path, name, artifact)
 
     def summary(self, values: Mapping[str, Any]) -> None:
         """Write `summary.json`, replacing the one before: flat, numbers, texts and lists of them."""

@@ -14,6 +14,7 @@ from partial_equiv.runs.folder import CONFIG, SUMMARY
 
 LABELS: dict[str, str] = {
     "dataset.type": "{}",
+    "dataset.size": "{} pixels",
     "dataset.rot_interval": "rot_interval {}°",
     "net.type": "{}",
     "base_group.name": "{}",

@@ -1,0 +1,105 @@
+"""Operations element by element, and what constants do there: a table of numbers that stay while the image turns."""
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from partial_equiv.audit.dims import REPEATED, Atom, Dim, Layout, alike, axes, is_repeated, plain, size_of
+from partial_equiv.audit.ops import Call, Layouts, rule
+
+TABLE = "adds or multiplies numbers that differ from pixel to pixel and stay when the image turns (a positional table)"
+MEET = "the axes of the image meet in one dimension, which is not followed"
+
+
+@rule("pointwise", "copy", "fill", "zero", "masked_fill", "floor_divide", "remainder", "rsub", "polar", "isnan",
+      "hardswish", "_prelu_kernel", "log_sigmoid_forward", "angle", "copysign", "where")  # fmt: skip
+def pointwise(call: Call) -> Layouts:
+    """Combine tensors element by element, those of one index repeated."""
+    shape = max((out.shape for out in call.outputs()), key=len, default=call.source.shape)
+    tensors = [(t, call.trace.layouts.get(t)) for t in call.tensors()]
+    if call.name in ("copy", "fill", "zero") and tensors[0][1] is None:  # what was there before is gone
+        tensors = tensors[1:]
+    dims = broadcast(call, tensors, shape)
+    layout = Layout(dims)
+    return [layout if out.shape == shape else None for out in call.outputs()]
+
+
+def broadcast(call: Call, tensors: Sequence[tuple[Tensor, Layout | None]], shape: Sequence[int]) -> tuple[Dim, ...]:
+    """Return the dimensions of tensors combined, and write down where they do not turn alike.
+
+    Args:
+        call: The operation.
+        tensors: With the layout of each, None for a constant.
+        shape: Shape of the result.
+    """
+    dims = []
+    for back in range(1, len(shape) + 1):
+        moving = [lay.dims[-back] for _, lay in tensors if lay is not None and back <= len(lay.dims)]
+        constants = [t for t, lay in tensors if lay is None and back <= t.ndim and t.shape[-back] > 1]
+        # A stride of 0 says that a constant was expanded, so that it is the same along this dimension.
+        table = any(t.stride(-back) != 0 and not call.is_uniform(t) for t in constants)
+        dims.append(meet(call, moving, table, shape[-back]))
+    return tuple(reversed(dims))
+
+
+def meet(call: Call, moving: Sequence[Dim], table: bool, size: int) -> Dim:
+    """Return one dimension of a result, from the same dimension of those that are combined.
+
+    Args:
+        call: The operation.
+        moving: The dimension in tensors that depend on the image.
+        table: Whether a constant that is not uniform extends over it.
+        size: Its size in the result.
+    """
+    wide = [dim for dim in moving if size_of(dim) == size]
+    if size == 1:
+        return next((dim for dim in wide if dim), ())
+    images = [dim for dim in wide if axes(dim)]
+    others = [dim for dim in wide if not axes(dim)]
+    still = table or not all(map(is_repeated, others))
+    if not images:
+        return plain(size) if still or not others else (Atom(size, REPEATED),)
+    images = _upright(call, images)
+    if not all(alike(images[0], dim) for dim in images[1:]):
+        call.trace.doubt(images, MEET)
+    if still:
+        call.trace.blame("table", images[:1], TABLE)
+    return images[0]
+
+
+def _upright(call: Call, images: list[Dim]) -> list[Dim]:
+    """Return dimensions to be combined, settled unless all lean alike; what lies beyond them is zeros no more."""
+    leans = {tuple(atom.lean for atom in dim) for dim in images}
+    if len(leans) > 1:
+        return [call.trace.settle(dim) for dim in images]
+    if not any(atom.lean for atom in images[0]):
+        return images
+    causes = tuple(sorted({cause for dim in images for atom in dim for cause in atom.causes}))
+    return [tuple(Atom(a.size, a.axis, a.jump, a.line, a.lean, False, causes if a.lean else ()) for a in images[0])]
+
+
+@rule("native_dropout", "bernoulli")
+def noise(call: Call) -> Layouts:
+    """Random numbers differ from pixel to pixel."""
+    layout = call.followed()
+    call.trace.doubt(layout.dims, "draws random numbers pixel by pixel")
+    return [layout] * len(call.outputs())
+
+
+@rule("zeros_like", "ones_like", "full_like", "empty_like", "new_zeros", "new_ones", "new_full", "new_empty",
+      "rand_like", "randn_like", "new_empty_strided")  # fmt: skip
+def fresh(call: Call) -> Layouts:
+    """Constants that borrow a shape."""
+    for out in call.outputs():
+        call.trace.uniform[out] = not call.name.startswith("rand")
+    return None
+
+
+@rule("glu")
+def glu(call: Call) -> Layouts:
+    """Gate one half of a dimension with the other."""
+    layout = call.followed()
+    d = call.args["dim"] % len(layout.dims)
+    if axes(layout.dims[d]):
+        return call.lose([layout.dims[d]], "gates one half of the image with the other")
+    return Layout((*layout.dims[:d], plain(call.out.shape[d]), *layout.dims[d + 1 :]))
