@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from partial_equiv.audit.fields import fields
+from partial_equiv.audit.fields import fields, is_sample, tensor_of
 from partial_equiv.audit.frozen import device_of
 from partial_equiv.audit.guesses import Override, check_override
 from partial_equiv.audit.moves import Move
@@ -117,16 +117,15 @@ def check_output(output: Any) -> None:
     Raises:
         UserError: it holds no tensor, or numbers that are not finite.
     """
-    found = [field for field in fields(output).values() if isinstance(field, Tensor) or hasattr(field, "_replace")]
-    found += [field.tensor for field in fields(output).values() if hasattr(field, "tensor")]
+    found = {path: tensor_of(field) for path, field in fields(output).items() if not is_sample(field)}
     if not found:
         raise UserError(
             f"the network returns a {type(output).__name__} without tensors: wrap it in a module that returns a tensor "
             "or a tuple or dict of tensors"
         )
-    for name, tensor in fields(output).items():
-        if isinstance(tensor, Tensor) and not bool(torch.isfinite(tensor).all()):
-            raise UserError(f"the output{name} holds NaN or infinity on x: give images or weights with a finite output")
+    for path, tensor in found.items():
+        if not bool(torch.isfinite(tensor).all()):
+            raise UserError(f"the output{path} holds NaN or infinity on x: give images or weights with a finite output")
 
 
 def hint(move: Move | None, images: Tensor) -> str:

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from partial_equiv.audit.law import TrainingLaw, read_law
-from partial_equiv.audit.statistics import Band, TTest, paired, t_band, t_interval, welch
+from partial_equiv.audit.statistics import Band, MeanTest, paired, t_band, t_interval, welch
 from partial_equiv.audit.writing import make_folder, write_whole
 from partial_equiv.errors import UserError
 
@@ -45,8 +45,8 @@ class Pair(NamedTuple):
     second: str
     unit: str
     """"mean of angles" or "at 0°"."""
-    welch: TTest | None
-    paired: TTest | None
+    welch: MeanTest | None
+    paired: MeanTest | None
     """Over the seeds that both have."""
 
 
@@ -229,7 +229,7 @@ def _pair(first: str, second: str, unit: str, a: Mapping[int, float], b: Mapping
     return Pair(first, second, unit, independent, matched)
 
 
-def _cells(test: TTest | None) -> list[str]:
+def _cells(test: MeanTest | None) -> list[str]:
     """Return difference in points, t, degrees of freedom and p as text."""
     if test is None:
         return ["one seed", "", "", ""]

@@ -210,13 +210,11 @@ def stack(call: Call) -> Layouts:
 
 
 def _without(call: Call, tensors: list[Tensor], layouts: Sequence[Layout | None], d: int) -> tuple[Dim, ...]:
-    """Return the common dimensions of tensors, dimension d left out."""
-    less = [None if lay is None else Layout(lay.dims[:d] + lay.dims[d + 1 :]) for lay in layouts]
-    views = [t.select(d, 0) if t.shape[d] else t.sum(d) for t in tensors]
-    for view, tensor in zip(views, tensors, strict=True):
-        call.trace.uniform[view] = call.is_uniform(tensor)
+    """Return the common dimensions of tensors, dimension d left out: put first, where nobody looks."""
+    order = [None if lay is None else Layout((lay.dims[d], *lay.dims[:d], *lay.dims[d + 1 :])) for lay in layouts]
+    known = [value if (value := call.trace.value(t)) is not None else t for t in tensors]
     shape = call.out.shape[:d] + call.out.shape[d + 1 :]
-    return broadcast(call, list(zip(views, less, strict=True)), shape)
+    return broadcast(call, list(zip([t.movedim(d, 0) for t in known], order, strict=True)), shape)
 
 
 @rule("roll")

@@ -180,7 +180,8 @@ class Judge:
             size = (first - second).abs()
         else:
             if self._scratch.numel() < first.numel() or self._scratch.dtype != first.dtype:
-                self._scratch = torch.empty(first.numel(), dtype=first.dtype, device=first.device)
+                with torch.inference_mode(False):  # the next pass may be outside a network's own inference mode
+                    self._scratch = torch.empty(first.numel(), dtype=first.dtype, device=first.device)
             size = torch.sub(first, second, out=self._scratch[: first.numel()].view(first.shape)).abs_()
         return size if mask is None else size.masked_select(mask)
 

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from partial_equiv.audit.dims import Dim, Layout, alike, axes, is_repeated, lost_layout, plain, size_of
 from partial_equiv.audit.ops import Call, Layouts, dimensions, rule
-from partial_equiv.audit.pointwise import MEET, TABLE, broadcast
+from partial_equiv.audit.pointwise import MEET, TABLE, broadcast, same
 
 WEIGHTED = "sums over pixels, each with a weight of its own (flatten, then linear)"
 
@@ -149,10 +149,9 @@ def _contracted(call: Call, one: Factor, two: Factor, at: int) -> tuple[tuple[Di
     mine, other = left[-1], right[at]
     touched = axes(mine) | axes(other)
     if touched:
-        still = [
-            (tensor, layout, dim) for tensor, layout, dim in ((*one[:2], mine), (*two[:2], other)) if not axes(dim)
-        ]
-        harmless = [is_repeated(dim) or (lay is None and call.is_uniform(t)) for t, lay, dim in still]
+        factors = ((*one[:2], mine, 1), (*two[:2], other, -at))
+        still = [factor for factor in factors if not axes(factor[2])]
+        harmless = [is_repeated(dim) or (lay is None and same(call, t, back)) for t, lay, dim, back in still]
         present = Layout(one[2]).axes() | Layout(two[2]).axes()
         if not all(harmless):
             call.trace.blame("linear", [mine, other], WEIGHTED)

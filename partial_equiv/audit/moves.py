@@ -85,7 +85,7 @@ class Move:
         moved = x.flip(-1) if self.mirror else x
         if self.right_turns is not None:
             return torch.rot90(moved, self.right_turns, dims=(-2, -1))
-        planes = (moved - fill).reshape(-1, 1, *x.shape[-2:])
+        planes = (moved - fill).reshape(1, -1, *x.shape[-2:])  # as channels: one sampling grid serves all
         turned = rotate_images(planes, torch.tensor(self.angle, dtype=torch.float64))
         return turned.reshape(x.shape) + fill
 

@@ -1,10 +1,10 @@
-"""A network made ready for passes without data: a copy of it without values, each module of which says where it is."""
+"""A network made ready for passes without data: a copy of it, each module of which says where the pass is."""
 
 import contextlib
 import copy
 import inspect
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from fractions import Fraction
 from typing import Any
 
@@ -13,9 +13,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.parameter import is_lazy
 from torch.utils._pytree import tree_leaves
+from torch.utils.weak import WeakTensorKeyDictionary
 
 from partial_equiv.audit.dims import AXES, Atom, Dim, Layout, axes, image_axis, plain
-from partial_equiv.audit.passes import Circular, Follow
+from partial_equiv.audit.passes import Circular, Follow, address
 from partial_equiv.audit.trace import Trace
 from partial_equiv.errors import UserError
 
@@ -30,7 +31,8 @@ READS = ("_local_scalar_dense", "nonzero", "masked_select", "equal", "_unique2",
 class Network:
     """A network and what it is to be fed.
 
-    The network itself is never run, moved, hooked or put in another mode: a copy is, whose tensors have no values.
+    The network itself is never run, moved, hooked or put in another mode: a copy is. Its tensors have no values either,
+    but the values of its constants are known, should the network look at them.
 
     Args:
         model: Any module that takes images [B, C, H, W].
@@ -46,11 +48,40 @@ class Network:
         self.in_channels = in_channels if example is None else example.shape[1]
         self.example = example
         self.device = torch.device("meta" if example is None else "cpu")
-        self._template = _copied(model, with_values=example is not None).eval()
+        held = [t for t in tree_leaves([vars(m) for m in model.modules()]) if isinstance(t, Tensor)]
+        self._guarded = {address(t) for t in held} - {0}
+        self._home = next((t.device for t in held if not t.is_meta), torch.device("cpu"))
+        self._values: Any = WeakTensorKeyDictionary()
+        self._trace = Trace(values=self._values)
         self._ready: nn.Module | None = None
-        self._trace = Trace()
+        if example is None:
+            self._template = _copied(model, {id(t): _shape(t, self._values) for t in held})
+        else:  # what is left of an earlier pass, such as a weight under weight_norm, refuses to be copied
+            self._template = _copied(model, {id(t): t.detach().clone() for t in held if not t.is_leaf}).cpu()
+        self._evaluate()
         floats = [p.dtype for p in model.parameters() if p.is_floating_point()]
         self.dtype = floats[0] if floats else torch.get_default_dtype()
+
+    def _evaluate(self) -> None:
+        """Put the copy in evaluation, in which some networks compute their filters."""
+        try:
+            with self._following():
+                self._template.eval()
+        except FAULTS as error:
+            words = f"the network's eval() fails ({error}): mend it, or pass a part of the network"
+            raise UserError(words) from error
+
+    @contextlib.contextmanager
+    def _following(self) -> Iterator[None]:
+        """Follow operations, without gradients, a trace in the random state, or fused kernels that hide their parts."""
+        fast = torch.backends.mha.get_fastpath_enabled()
+        torch.backends.mha.set_fastpath_enabled(False)
+        follower = Follow(self._trace, self.device, self._home, self._guarded)
+        try:
+            with torch.no_grad(), torch.random.fork_rng(devices=[]), follower, Circular(follower):
+                yield
+        finally:
+            torch.backends.mha.set_fastpath_enabled(fast)
 
     def run(self, height: int, width: int, impatient: Iterable[str] = ()) -> Trace:
         """Return what one pass at a size finds.
@@ -64,23 +95,22 @@ class Network:
             UserError: the network cannot take this size, or reads values that are not there.
         """
         if self._ready is not None:
-            # What a network remembers of an earlier pass has no values either: a new copy remembers nothing.
+            # What a network remembers of an earlier pass may not fit this one: a new copy remembers nothing.
             with contextlib.suppress(UserError):
                 return self._pass(self._ready, height, width, impatient)
         self._ready = self._announced()
         return self._pass(self._ready, height, width, impatient)
 
     def _pass(self, network: nn.Module, height: int, width: int, impatient: Iterable[str]) -> Trace:
-        self._trace = trace = Trace(impatient)
+        self._trace = trace = Trace(impatient, self._values)
         image = self._image(height, width)
         sides = [
             (Atom(size, axis, line=(Fraction(1), Fraction(0))),)
             for axis, size in zip(AXES, image.shape[2:], strict=True)
         ]
         trace.layouts[image] = Layout((*map(plain, image.shape[:2]), *sides))
-        follower = Follow(trace, self.device)
         try:
-            with _quiet(), follower, Circular(follower):
+            with self._following():
                 out = network(image)
         except UserError:
             raise
@@ -102,8 +132,8 @@ class Network:
 
     def _announced(self) -> nn.Module:
         """Return a copy whose modules tell the trace where it is."""
-        shared = {id(t): t for t in (*self._template.parameters(), *self._template.buffers())}
-        network = copy.deepcopy(self._template, shared)
+        kept = (*self._template.parameters(), *self._template.buffers())
+        network = copy.deepcopy(self._template, {id(t): t for t in kept})
         for name, module in network.named_modules():
             # Scripted modules take no hooks; a parametrization only makes the weights of the module that it lies in.
             if not isinstance(module, torch.jit.ScriptModule) and PARAMETRIZED not in name.split("."):
@@ -139,7 +169,7 @@ class Network:
         reads = trace.operation in READS or WITHOUT_VALUES.search(str(error))
         if self.example is None and reads:
             return UserError(
-                f"the network reads values of tensors ({trace.operation} in {where}), and a pass on shapes has none: "
+                f"the network reads values of the image ({trace.operation} in {where}), and a pass on shapes has none: "
                 "pass example=images [B, C, H, W] to run it on real ones"
             )
         size = f"{self.in_channels}x{height}x{width}"
@@ -147,18 +177,6 @@ class Network:
             f"the network cannot take images of {size}: {trace.operation or 'a check'} in {where} says {words!r}; "
             "give another input_size= or in_channels="
         )
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Leave no gradient, no trace in the random state, and no fused kernel that hides what it does."""
-    fast = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        with torch.no_grad(), torch.random.fork_rng(devices=[]):
-            yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(fast)
 
 
 def _check(model: nn.Module, in_channels: int, example: Tensor | None) -> None:
@@ -183,15 +201,10 @@ def _check(model: nn.Module, in_channels: int, example: Tensor | None) -> None:
         ) from error
 
 
-def _copied(model: nn.Module, with_values: bool) -> nn.Module:
-    """Return a copy of a module; without values it takes no memory."""
-    memo: dict[int, Any] = {}
+def _copied(model: nn.Module, shapes: dict[int, Any]) -> nn.Module:
+    """Return a copy of a module that holds `shapes` in the place of tensors, by their id."""
     try:
-        if not with_values:
-            for module in model.modules():
-                memo.update({id(t): _empty(t) for t in tree_leaves(vars(module)) if isinstance(t, Tensor)})
-        twin = copy.deepcopy(model, memo)
-        return twin.cpu() if with_values else twin
+        return copy.deepcopy(model, shapes)
     except (TypeError, RuntimeError, AttributeError, ValueError) as error:
         raise UserError(
             f"the network cannot be copied ({error}), and it is never run itself: give its parts a __deepcopy__ "
@@ -199,9 +212,16 @@ def _copied(model: nn.Module, with_values: bool) -> nn.Module:
         ) from error
 
 
-def _empty(tensor: Tensor) -> Tensor:
-    empty = tensor.detach().to("meta")
-    return nn.Parameter(empty, requires_grad=False) if isinstance(tensor, nn.Parameter) else empty
+def _shape(tensor: Tensor, values: MutableMapping[Tensor, Tensor]) -> Tensor:
+    """Return a tensor without values that stands for another one, and note what it stands for."""
+    if tensor.is_meta:
+        return tensor
+    shape = tensor.detach().to("meta")
+    if isinstance(tensor, nn.Parameter):
+        shape = nn.Parameter(shape, requires_grad=False)
+    # A network may write its buffers, in the copy; parameters are too large to be held twice.
+    values[shape] = tensor.detach() if isinstance(tensor, nn.Parameter) else tensor.detach().clone()
+    return shape
 
 
 def tensors_in(value: Any) -> list[Tensor]:

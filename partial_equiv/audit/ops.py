@@ -56,12 +56,6 @@ class Call:
         """Return all tensors of the result."""
         return [leaf for leaf in tree_leaves(self.out) if isinstance(leaf, Tensor)]
 
-    def is_uniform(self, constant: Tensor) -> bool:
-        """Return whether a constant is known to hold one value only, so that it is its own mirror image."""
-        if constant.numel() == 1:
-            return True
-        return bool(self.trace.uniform.get(constant)) and constant.untyped_storage()._cdata not in self.trace.spoiled
-
     def lose(self, dims: Iterable[Dim], reason: str) -> Layouts:
         """Write down that the operation is not understood, and follow its result no further."""
         self.trace.doubt(dims, reason)

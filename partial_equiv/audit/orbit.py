@@ -60,10 +60,8 @@ def evaluate_orbit(
     histogram, unseen_histogram = (torch.zeros(len(moves) + rest, dtype=torch.int64) for rest in (1, 0))
     no_consistent = 0
     with _evaluating(model) as anchor:
-        for images, labels in _pairs(loader, no_images):
-            orbit = orbit_images(
-                images if anchor is None else images.to(anchor.device), moves, fill=fill, border=border
-            )
+        for images, labels in _pairs(loader, no_images, anchor):
+            orbit = orbit_images(images, moves, fill=fill, border=border)
             answers = torch.stack([_answers(model, x, images, labels, anchor) for x in orbit])
             right = answers == labels
             no_right += right.sum(dim=1)
@@ -164,8 +162,8 @@ def _orbit(group: str, angles: Sequence[float] | None) -> tuple[Move, ...]:
     return moves
 
 
-def _pairs(loader: Iterable[Any], no_images: int | None) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield images and labels [B] on the CPU, of no more than `no_images` images."""
+def _pairs(loader: Iterable[Any], no_images: int | None, anchor: Tensor | None) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield images beside the model's tensors and labels [B] on the CPU, of no more than `no_images` images."""
     left = no_images
     for batch in loader:
         if not isinstance(batch, tuple | list) or len(batch) < 2 or not all(torch.is_tensor(x) for x in batch[:2]):
@@ -174,7 +172,7 @@ def _pairs(loader: Iterable[Any], no_images: int | None) -> Iterator[tuple[Tenso
         if labels.dim() != 1 or len(labels) != len(images) or labels.is_floating_point() or labels.is_complex():
             given = f"{list(batch[1].shape)} of {batch[1].dtype} for {len(batch[0])} images"
             raise UserError(f"labels are {given}: give one integer per image, [B]")
-        yield images, labels.long()
+        yield images if anchor is None else images.to(anchor.device), labels.long()
         left = None if left is None else left - len(images)
         if left == 0:  # before the next batch is fetched for nothing
             return

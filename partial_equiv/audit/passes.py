@@ -2,7 +2,7 @@
 
 import contextlib
 import functools
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,12 +17,11 @@ from partial_equiv.audit import cuts, mixing, resizes, views, windows  # noqa: F
 from partial_equiv.audit.dims import Layout
 from partial_equiv.audit.ops import Call, follow
 from partial_equiv.audit.trace import Trace
-from partial_equiv.audit.writes import overwritten, written
+from partial_equiv.audit.writes import written
 
-ONE_VALUE = {"zeros", "ones", "full", "scalar_tensor", "empty", "zeros_like", "ones_like", "full_like", "empty_like",
-             "new_zeros", "new_ones", "new_full", "new_empty"}  # fmt: skip
-SAME_VALUES = {"alias", "detach", "view", "_unsafe_view", "expand", "permute", "transpose", "t", "squeeze", "unsqueeze",
-               "slice", "select", "clone", "_to_copy", "repeat", "split", "unbind", "fill", "zero"}  # fmt: skip
+FRESH = ("new_empty", "new_empty_strided", "new_zeros", "new_ones", "new_full", "empty_like", "zeros_like",
+         "ones_like", "full_like", "rand_like", "randn_like", "randint_like")  # fmt: skip
+"""Operations that make constants and take no more than a shape from a tensor."""
 
 
 @dataclass(frozen=True)
@@ -59,15 +58,22 @@ def signature(func: Any) -> Signature:
 class Follow(TorchDispatchMode):
     """Sees every operation, runs it, and follows the image's axes through it.
 
+    What depends on the image has a shape and no values. What does not is computed: a network may look at its own
+    constants, and whether they are mirror images of themselves can be asked.
+
     Args:
         trace: Where to write what is found.
         device: Where the image is: "meta" for none.
+        home: Where constants are computed.
+        guarded: Addresses of memory that belongs to the user's network and is not to be written.
     """
 
-    def __init__(self, trace: Trace, device: torch.device) -> None:
+    def __init__(self, trace: Trace, device: torch.device, home: torch.device, guarded: Collection[int]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.trace = trace
         self.device = device
+        self.home = home
+        self.guarded = guarded
         self.paused = False
 
     @contextlib.contextmanager
@@ -81,71 +87,85 @@ class Follow(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run one operation and follow it."""
-        args, kwargs = self._gather(args, kwargs or {})
+        kwargs, about, trace = kwargs or {}, signature(func), self.trace
         if self.paused:
-            return func(*args, **kwargs)
-        about = signature(func)
-        self.trace.step += 1
-        self.trace.operation = about.name
-        out = self._result(func, about, args, kwargs)
-        call = Call(self.trace, about.name, about.bind(args, kwargs), out)
-        if any(self.trace.layouts.get(t) is not None for t in call.tensors()):
-            self._moving(call, about)
-        else:
-            _constant(call, about)
+            return self._shapes(func, about, args, kwargs)
+        trace.step += 1
+        trace.operation = about.name
+        moving = about.name not in FRESH and any(trace.layouts.get(t) is not None for t in _tensors(args, kwargs))
+        run = self._shapes if moving else self._constants
+        out = run(func, about, args, kwargs)
+        call = Call(trace, about.name, about.bind(args, kwargs), out)
+        if moving:
+            _moved(call, about)
         if about.views:
             for made in call.outputs():
-                self.trace.parents[made] = call
+                trace.parents[made] = call
         return out
 
-    def _result(self, func: Any, about: Signature, args: Any, kwargs: dict[str, Any]) -> Any:
-        """Return the result; the shape of a batch norm is known, and torch takes a long way to it."""
-        if self.device.type != "meta" or about.name != "native_batch_norm":
+    def _shapes(self, func: Any, about: Signature, args: Any, kwargs: dict[str, Any]) -> Any:
+        """Run an operation on shapes alone."""
+        if self.device.type != "meta":
             return func(*args, **kwargs)
-        image = args[0]
-        return torch.empty_like(image), image.new_empty(0), image.new_empty(0)
-
-    def _gather(self, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-        """Bring constants that a network makes on another device to where the image is."""
-        tensors = [t for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor)]
-        if self.device.type != "meta" or not any(t.is_meta for t in tensors):
-            return args, kwargs
+        images = [t for t in _tensors(args, kwargs) if t.is_meta]
+        if about.name == "native_batch_norm" and images:  # a known shape, to which torch takes a long way
+            return torch.empty_like(images[0]), images[0].new_empty(0), images[0].new_empty(0)
+        empty = {id(t): t.to("meta") for t in _tensors(args, kwargs) if not t.is_meta}
         if kwargs.get("device") is not None:
             kwargs = kwargs | {"device": self.device}
-        if all(t.is_meta for t in tensors):
-            return args, kwargs
-        args, kwargs = tree_map(self._emptied, (args, kwargs))
-        return args, kwargs
+        filled = {id(empty[id(t)]): t for t in _tensors(args, kwargs) if not t.is_meta}
+        args, kwargs = tree_map(lambda v: empty.get(id(v), v), (args, kwargs))
+        # What is written in place is still the tensor that the network holds.
+        return tree_map(lambda v: filled.get(id(v), v), func(*args, **kwargs))
 
-    def _emptied(self, value: Any) -> Any:
+    def _constants(self, func: Any, about: Signature, args: Any, kwargs: dict[str, Any]) -> Any:
+        """Run an operation on constants, whose values are known; those beside the image show it their shape alone."""
+        trace, tensors = self.trace, _tensors(args, kwargs)
+        known = {id(t): value for t in tensors if (value := trace.value(t)) is not None}
+        if any(id(t) not in known and trace.layouts.get(t) is None for t in tensors):
+            return self._shapes(func, about, args, kwargs)
+        beside = kwargs.get("device")
+        if about.name in FRESH and beside is None:
+            beside = tensors[0].device
+        shown = any(t.is_meta for t in tensors) or (beside is not None and beside.type == "meta")
+        if beside is not None and beside.type == "meta":
+            kwargs = kwargs | {"device": self.home}
+        if about.writes:
+            known |= {id(t): t.clone() for t in tensors if address(t) in self.guarded}
+        held = {id(value): t for t in tensors if (value := known.get(id(t))) is not None}
+        args, kwargs = tree_map(lambda v: known.get(id(v), v), (args, kwargs))
+        out = func(*args, **kwargs)
+        return tree_map(lambda v: held.get(id(v)) if id(v) in held else self._shown(v) if shown else v, out)
+
+    def _shown(self, value: Any) -> Any:
         if not isinstance(value, Tensor) or value.is_meta:
             return value
-        empty = value.to("meta")
-        self.trace.uniform[empty] = self.trace.uniform.get(value, False)
-        return empty
-
-    def _moving(self, call: Call, about: Signature) -> None:
-        if not call.outputs():
-            dims = [dim for t in call.tensors() if (lay := self.trace.layouts.get(t)) for dim in lay.dims]
-            self.trace.doubt(dims, f"{call.name} reads values of the image, on which the network may then depend")
-            return
-        for out, layout in zip(call.outputs(), follow(call, about.pointwise), strict=True):
-            if about.writes:
-                written(call, out, layout)
-            elif layout is not None:
-                self.trace.layouts[out] = layout
+        shape = torch.empty_strided(value.shape, value.stride(), dtype=value.dtype, device="meta")
+        self.trace.values[shape] = value
+        return shape
 
 
-def _constant(call: Call, about: Signature) -> None:
-    """Note which constants hold one value only: these are mirror images of themselves."""
-    sources = call.tensors()[1:] if call.name in ("fill", "zero") else call.tensors()
-    passes_on = about.pointwise or call.name in SAME_VALUES
-    even = call.name in ONE_VALUE or (passes_on and all(map(call.is_uniform, sources)))
-    for out in call.outputs():
+def address(tensor: Tensor) -> int:
+    """Return where the memory of a tensor begins; 0 for one that has none."""
+    return 0 if tensor.is_meta else tensor.untyped_storage().data_ptr()
+
+
+def _tensors(args: Any, kwargs: dict[str, Any]) -> list[Tensor]:
+    return [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+
+
+def _moved(call: Call, about: Signature) -> None:
+    """Write down what an operation did to the image's axes."""
+    trace = call.trace
+    if not call.outputs():
+        dims = [dim for t in call.tensors() if (lay := trace.layouts.get(t)) for dim in lay.dims]
+        trace.doubt(dims, f"{call.name} reads values of the image, on which the network may then depend")
+        return
+    for out, layout in zip(call.outputs(), follow(call, about.pointwise), strict=True):
         if about.writes:
-            overwritten(call, out, even)
-        elif even:
-            call.trace.uniform[out] = True
+            written(call, out, layout)
+        elif layout is not None:
+            trace.layouts[out] = layout
 
 
 class Circular(TorchFunctionMode):

@@ -6,7 +6,8 @@
     def test_layers(assert_equivariant):
         assert_equivariant(make_layer(), "D4", size=17)
 
-Nothing of the library is imported before a test asks for it, so that pytest starts as fast as without it.
+It is loaded where a project asks for it, `pytest_plugins = ["partial_equiv.audit.plugin"]` in its conftest.py, and not
+by itself: the library imports torch, which every start of pytest would wait for.
 """
 
 from collections.abc import Callable, Generator

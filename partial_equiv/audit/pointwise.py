@@ -2,9 +2,10 @@
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 
-from partial_equiv.audit.dims import REPEATED, Atom, Dim, Layout, alike, axes, is_repeated, plain, size_of
+from partial_equiv.audit.dims import REPEATED, Atom, Dim, Layout, alike, axes, image_axis, is_repeated, plain, size_of
 from partial_equiv.audit.ops import Call, Layouts, rule
 
 TABLE = "adds or multiplies numbers that differ from pixel to pixel and stay when the image turns (a positional table)"
@@ -36,19 +37,18 @@ def broadcast(call: Call, tensors: Sequence[tuple[Tensor, Layout | None]], shape
     for back in range(1, len(shape) + 1):
         moving = [lay.dims[-back] for _, lay in tensors if lay is not None and back <= len(lay.dims)]
         constants = [t for t, lay in tensors if lay is None and back <= t.ndim and t.shape[-back] > 1]
-        # A stride of 0 says that a constant was expanded, so that it is the same along this dimension.
-        table = any(t.stride(-back) != 0 and not call.is_uniform(t) for t in constants)
-        dims.append(meet(call, moving, table, shape[-back]))
+        dims.append(meet(call, moving, constants, back, shape[-back]))
     return tuple(reversed(dims))
 
 
-def meet(call: Call, moving: Sequence[Dim], table: bool, size: int) -> Dim:
+def meet(call: Call, moving: Sequence[Dim], constants: Sequence[Tensor], back: int, size: int) -> Dim:
     """Return one dimension of a result, from the same dimension of those that are combined.
 
     Args:
         call: The operation.
         moving: The dimension in tensors that depend on the image.
-        table: Whether a constant that is not uniform extends over it.
+        constants: Tensors that do not, and extend over it.
+        back: Its number, counted from the last one, which is 1.
         size: Its size in the result.
     """
     wide = [dim for dim in moving if size_of(dim) == size]
@@ -56,15 +56,52 @@ def meet(call: Call, moving: Sequence[Dim], table: bool, size: int) -> Dim:
         return next((dim for dim in wide if dim), ())
     images = [dim for dim in wide if axes(dim)]
     others = [dim for dim in wide if not axes(dim)]
-    still = table or not all(map(is_repeated, others))
     if not images:
-        return plain(size) if still or not others else (Atom(size, REPEATED),)
+        repeated = bool(others) and all(map(is_repeated, others)) and all(same(call, t, back) for t in constants)
+        return (Atom(size, REPEATED),) if repeated else plain(size)
     images = _upright(call, images)
     if not all(alike(images[0], dim) for dim in images[1:]):
         call.trace.doubt(images, MEET)
-    if still:
+    tables = [t for t in constants if not same(call, t, back)]
+    axis = image_axis(images[0])
+    if not all(map(is_repeated, others)) or not all(axis and mirrored(call, t, back) for t in tables):
         call.trace.blame("table", images[:1], TABLE)
+    elif axis:
+        for table in tables:
+            call.trace.happen({axis: f"a table like {_digest(call, table, back)}"})
     return images[0]
+
+
+def same(call: Call, constant: Tensor, back: int) -> bool:
+    """Return whether a constant is known to hold one value, repeated, along a dimension."""
+    if constant.stride(-back) == 0:  # it was expanded
+        return True
+    value = call.trace.value(constant)
+    if value is None or not torch.equal(value.narrow(-back, 0, 1), value.narrow(-back, 1, 1)):
+        return False
+    return bool((value == value.narrow(-back, 0, 1)).all())
+
+
+def mirrored(call: Call, constant: Tensor, back: int) -> bool:
+    """Return whether a constant is known to read the same backwards along a dimension, to rounding."""
+    value = call.trace.value(constant)
+    if value is None:
+        return False
+    if not value.is_floating_point():
+        return torch.equal(value, value.flip(-back))
+    largest = value[value.isfinite()].abs().amax() if value.isfinite().any() else 0.0
+    slack = 8 * torch.finfo(value.dtype).eps * float(largest)
+    return torch.allclose(value, value.flip(-back), rtol=0.0, atol=slack)
+
+
+def _digest(call: Call, constant: Tensor, back: int) -> str:
+    """Return a number for what a constant holds, a dimension first: two axes are treated alike if theirs agree."""
+    value = call.trace.value(constant)
+    assert value is not None
+    turned = value.movedim(-back, 0).double().nan_to_num()
+    # Weights that no symmetry of the values can cancel.
+    order = torch.arange(1, 1 + turned.numel(), dtype=torch.float64, device=turned.device).sqrt()
+    return f"{list(turned.shape)} {float((turned.flatten() * order).sum()):.6g}"
 
 
 def _upright(call: Call, images: list[Dim]) -> list[Dim]:
@@ -84,15 +121,6 @@ def noise(call: Call) -> Layouts:
     layout = call.followed()
     call.trace.doubt(layout.dims, "draws random numbers pixel by pixel")
     return [layout] * len(call.outputs())
-
-
-@rule("zeros_like", "ones_like", "full_like", "empty_like", "new_zeros", "new_ones", "new_full", "new_empty",
-      "rand_like", "randn_like", "new_empty_strided")  # fmt: skip
-def fresh(call: Call) -> Layouts:
-    """Constants that borrow a shape."""
-    for out in call.outputs():
-        call.trace.uniform[out] = not call.name.startswith("rand")
-    return None
 
 
 @rule("glu")

@@ -138,7 +138,7 @@ class Node:
     Args:
         call: The call.
         opaque: It lies within a module with an `at` method, whose insides are no layers.
-        versions: Its input tensors, and how often each had been written to.
+        marks: Its input tensors, each with what tells whether it was written to.
         typed: Its output says by itself how a group acts on it.
         sampler: Its output is a set of group elements.
         overwrites: It writes to its inputs.
@@ -147,7 +147,7 @@ class Node:
 
     call: Call
     opaque: bool
-    versions: list[tuple[Tensor, int | None]]
+    marks: list[tuple[Tensor, int | Tensor]]
     typed: bool = False
     sampler: bool = False
     overwrites: bool = False
@@ -175,7 +175,7 @@ class Recorder:
         above = None if call.parent is None else self.nodes[call.parent]
         opaque = above is not None and (above.opaque or has_at(above.call.module))
         tensors = [tensor_of(field) for field in fields((args, kwargs)).values()]
-        self.nodes[call.name] = Node(call, opaque, [(tensor, version_of(tensor)) for tensor in tensors])
+        self.nodes[call.name] = Node(call, opaque, [(tensor, _mark(tensor)) for tensor in tensors])
         if self._outputs and not opaque:
             self.inputs[call.name] = self._snapshots.take((args, kwargs))
 
@@ -183,8 +183,8 @@ class Recorder:
         """Keep the output."""
         node, found = self.nodes[call.name], fields(output).values()
         node.final, node.typed, node.sampler = True, any(map(is_typed, found)), any(map(is_sample, found))
-        node.overwrites = any(version_of(tensor) != version for tensor, version in node.versions)
-        node.versions = []
+        node.overwrites = any(_written(tensor, mark) for tensor, mark in node.marks)
+        node.marks = []
         if node.sampler:
             self.samples[call.name] = self._snapshots.take(output)
         elif self._outputs and not node.opaque:
@@ -199,6 +199,16 @@ class Recorder:
         self.inputs = {name: self.inputs[name] for name in names}
         self.outputs = {name: self.outputs[name] for name in names}
         self._snapshots = Snapshots()
+
+
+def _mark(tensor: Tensor) -> int | Tensor:
+    """Return torch's count of writes, or a copy where it does not count."""
+    version = version_of(tensor)
+    return tensor.clone() if version is None else version
+
+
+def _written(tensor: Tensor, mark: int | Tensor) -> bool:
+    return not torch.equal(tensor, mark) if isinstance(mark, Tensor) else version_of(tensor) != mark
 
 
 def has_at(module: nn.Module) -> bool:

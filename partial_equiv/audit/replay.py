@@ -131,7 +131,7 @@ class Forced:
         if known is None or not isinstance(actual, type(recorded)):
             return False
         tensor = tensor_of(actual)
-        return known[0]() is tensor and known[1] == version_of(tensor)
+        return known[0]() is tensor and known[1] is not None and known[1] == version_of(tensor)
 
     def _put(self, call: Call, actual: Any, expected: Any) -> Any:
         """Return what to hand on: written into the tensor at hand where the layer does so, for others may share it."""

@@ -130,7 +130,8 @@ def regular(name: str, elements: tuple[Move, ...]) -> Representation:
 
 def given(function: Callable[[Tensor, Move], Tensor]) -> Representation:
     """Return the action that the user gave."""
-    return Representation("given", lambda field, move: with_tensor(field, function(tensor_of(field), move)))
+    # On a copy: what it returns is handed to layers, and one may write to it.
+    return Representation("given", lambda field, move: with_tensor(field, function(tensor_of(field).clone(), move)))
 
 
 @functools.cache

@@ -23,7 +23,7 @@ class Interval(NamedTuple):
     high: float
 
 
-class TTest(NamedTuple):
+class MeanTest(NamedTuple):
     """A two-sided t-test of equal means."""
 
     difference: float
@@ -133,7 +133,7 @@ def exact_binomial(no_right: int, no_all: int, level: float = LEVEL) -> Interval
     return Interval(share, low, high)
 
 
-def welch(first: Sequence[float], second: Sequence[float]) -> TTest:
+def welch(first: Sequence[float], second: Sequence[float]) -> MeanTest:
     """Return Welch's t-test of two independent sets of seeds; variances are never pooled.
 
     t = (a - b) / sqrt(s_a^2 / n_a + s_b^2 / n_b), degrees of freedom by Welch and Satterthwaite. Where neither set
@@ -156,7 +156,7 @@ def welch(first: Sequence[float], second: Sequence[float]) -> TTest:
     return _t_test(difference, math.sqrt(sum(errors)), df)
 
 
-def paired(first: Sequence[float], second: Sequence[float]) -> TTest:
+def paired(first: Sequence[float], second: Sequence[float]) -> MeanTest:
     """Return the paired t-test: the same seeds in the same order on both sides.
 
     t = mean(a - b) / (s_{a - b} / sqrt(n)), n - 1 degrees of freedom. Where the differences do not vary: as `welch`.
@@ -176,17 +176,17 @@ def paired(first: Sequence[float], second: Sequence[float]) -> TTest:
     return _t_test(difference, error, len(gaps) - 1) if error else _constant(difference, rounding)
 
 
-def _t_test(difference: float, error: float, df: float) -> TTest:
+def _t_test(difference: float, error: float, df: float) -> MeanTest:
     from scipy.stats import t
 
     statistic = difference / error
-    return TTest(difference, statistic, df, 2 * float(t.sf(abs(statistic), df)))
+    return MeanTest(difference, statistic, df, 2 * float(t.sf(abs(statistic), df)))
 
 
-def _constant(difference: float, rounding: float) -> TTest:
+def _constant(difference: float, rounding: float) -> MeanTest:
     if abs(difference) <= rounding:
-        return TTest(0.0, 0.0, math.nan, 1.0)
-    return TTest(difference, math.copysign(math.inf, difference), math.nan, 0.0)
+        return MeanTest(0.0, 0.0, math.nan, 1.0)
+    return MeanTest(difference, math.copysign(math.inf, difference), math.nan, 0.0)
 
 
 def _rounding(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:

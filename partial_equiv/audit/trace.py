@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
+from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from partial_equiv.audit.conditions import Line
@@ -41,14 +42,14 @@ class Trace:
 
     Args:
         impatient: Axes at whose first inexact row the pass may stop.
+        values: Of constants that lie beside the image and show their shape alone.
     """
 
-    def __init__(self, impatient: Iterable[str] = ()) -> None:
+    def __init__(self, impatient: Iterable[str] = (), values: Any = None) -> None:
         self.impatient = frozenset(impatient)
         self.layouts: Any = WeakTensorKeyDictionary()
+        self.values: Any = WeakTensorKeyDictionary() if values is None else values
         self.parents: Any = WeakTensorKeyDictionary()
-        self.uniform: Any = WeakTensorKeyDictionary()
-        self.spoiled: dict[int, Any] = {}
         self.path: list[tuple[str, bool]] = []
         self.step = 0
         self.operation = ""
@@ -71,6 +72,13 @@ class Trace:
                     name = f"{name}#{self._named[name]}"
             self._name = (self.step, name)
         return self._name[1]
+
+    def value(self, tensor: Tensor) -> Tensor | None:
+        """Return a constant with its values; None for what depends on the image, or has no values."""
+        if self.layouts.get(tensor) is not None:
+            return None
+        found: Tensor | None = self.values.get(tensor) if tensor.is_meta else tensor
+        return found
 
     def add(self, kind: str, axis: str, **facts: Any) -> int:
         """Write a row about the operation at hand, once; return its number."""

@@ -60,20 +60,3 @@ def _around(call: Call, view: Call, layout: Layout) -> Layout:
         return layout
     call.trace.doubt(layout.dims, "writes pixels into part of another tensor, which is not followed")
     return lost_layout(shape)
-
-
-def overwritten(call: Call, tensor: Tensor, even: bool) -> None:
-    """Note what a write of constants into a constant leaves of its being uniform.
-
-    Args:
-        call: The operation.
-        tensor: What it wrote into.
-        even: Whether all that it wrote is one value.
-    """
-    storage = tensor.untyped_storage()
-    whole = tensor.numel() * tensor.element_size() == storage.nbytes()
-    if even and whole:
-        call.trace.spoiled.pop(storage._cdata, None)
-        call.trace.uniform[tensor] = True
-    else:
-        call.trace.spoiled[storage._cdata] = storage

@@ -176,10 +176,6 @@ def test_a_failure_says_which_layer_breaks(suite):
     assert "partial_equiv/audit/assertion.py" not in suite  # the traceback ends at the test
 
 
-def test_the_marker_is_listed(tmp_path):
-    assert "@pytest.mark.equivariant(group='C4'" in run_pytest(tmp_path, "--markers").stdout
-
-
 def test_the_plugin_imports_nothing_of_the_library_before_it_is_used():
     """Every pytest of every user of the library loads it: torch alone would cost a second or two."""
     tree = ast.parse(PLUGIN.read_text())

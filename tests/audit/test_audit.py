@@ -229,6 +229,33 @@ def test_what_is_written_in_place_is_seen_by_others():
     assert report.culprits == () and report.error < 1e-13
 
 
+class Inferring(Preactivated):
+    """A forward in inference mode of its own, whose tensors count no writes."""
+
+    def forward(self, x):
+        with torch.inference_mode():
+            return super().forward(x)
+
+
+def test_networks_in_inference_mode_are_measured():
+    x = noise(2, 3, 6, 6)
+    torch.manual_seed(0)
+    report = audit(nn.Sequential(nn.Conv2d(3, 3, 3), Inferring()), x)
+    assert report.first_culprit.name == "0" and len(report.culprits) == 1
+    with torch.inference_mode():
+        torch.manual_seed(0)
+        assert audit(nn.Sequential(nn.Conv2d(3, 3, 3), Inferring()), x) == report
+
+
+def test_a_given_representation_may_hand_back_what_it_got():
+    """An in-place layer then writes to what the audit hands out, never to what it keeps."""
+    model, x = nn.Sequential(nn.Conv2d(3, 3, 1), nn.ReLU(inplace=True)), noise(2, 3, 6, 6)
+    report = audit(model, x, "D1", reps={"0": lambda tensor, move: tensor.flip(-1) if move.mirror else tensor})
+    assert report.culprits == () and report.error == 0
+    same = audit(nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.ReLU(inplace=True)), x, reps={"0": lambda t, move: t})
+    assert same.culprits == () and same.error < 1e-14
+
+
 def test_containers_and_names_can_be_asked_for():
     model = torchvision.models.resnet18(weights=None)
     x = noise(2, 3, 33, 33)

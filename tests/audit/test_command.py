@@ -175,7 +175,7 @@ SMALL = ["networks_of_the_test:small", "--size", "8"]
         (["resnet18", "--size", "8"], "no name of a model"),
         (["no_such_package:net", "--size", "8"], "cannot be imported"),
         ([":net", "--size", "8"], "no name of a model"),
-        (["networks_of_the_test:smal", "--size", "8"], "has no 'smal', but small"),
+        (["networks_of_the_test:smaller", "--size", "8"], "has no 'smaller', but small"),
         (["networks_of_the_test:number", "--size", "8"], "a value of type int, no torch module"),
         (["networks_of_the_test:needy", "--size", "8"], "cannot be called without arguments"),
         (["networks_of_the_test:small"], "--size is missing"),
