@@ -81,6 +81,12 @@ class Layout(NamedTuple):
         """Return all atoms, the inside of concatenations left out."""
         return [atom for dim in self.dims for atom in dim]
 
+    def computed(self) -> "Layout":
+        """Return the layout after a computation, which makes anything of zeros beyond a lean."""
+        if not any(atom.zero for atom in self.atoms()):
+            return self
+        return self._replace(dims=tuple(tuple(replace(atom, zero=False) for atom in dim) for dim in self.dims))
+
     @property
     def plain(self) -> bool:
         """Whether the tensor has nothing of the image's axes: then whatever is done to it is exact."""

@@ -197,7 +197,7 @@ def check_exactness(
     """
     size = _pair(input_size, "input_size")
     moves, note = _right_angles(group)
-    if example is not None and tuple(example.shape[2:]) != size:
+    if isinstance(example, Tensor) and example.ndim == 4 and tuple(example.shape[2:]) != size:
         raise UserError(f"example has {list(example.shape[2:])} pixels and input_size is {list(size)}: make them equal")
     axes = {axis for move in moves for axis in move.reversed_axes} | {BOTH for move in moves if move.swaps_axes}
     sizes = Sizes(Network(model, in_channels, example), frozenset(axes), size)

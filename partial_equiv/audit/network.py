@@ -128,6 +128,7 @@ class Network:
             reason = "no result comes from the image by operations of torch that can be followed"
             for axis in AXES:
                 trace.add("unknown", axis, exact=None, reason=reason)
+        trace.forget()
         return trace
 
     def _announced(self) -> nn.Module:

@@ -4,11 +4,10 @@ A rule is asked only where a tensor that extends over the image's axes takes par
 unknown.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
@@ -56,7 +55,7 @@ class Call:
         """Return all tensors of the result."""
         return [leaf for leaf in tree_leaves(self.out) if isinstance(leaf, Tensor)]
 
-    def lose(self, dims: Iterable[Dim], reason: str) -> Layouts:
+    def lose(self, dims: Collection[Dim], reason: str) -> Layouts:
         """Write down that the operation is not understood, and follow its result no further."""
         self.trace.doubt(dims, reason)
         return [lost_layout(out.shape) for out in self.outputs()]
@@ -64,6 +63,10 @@ class Call:
 
 SPREADS = ("expand", "repeat", "upsample")
 """Beginnings of operations that repeat one value, which makes a tensor the same everywhere along an axis."""
+
+KEEPS_ZEROS = ("constant_pad_nd", "view", "_unsafe_view", "permute", "transpose", "squeeze", "unsqueeze", "flip",
+               "clone", "contiguous", "detach", "alias", "_to_copy")  # fmt: skip
+"""Operations after which a border of zeros is still one, which the zeros of a later layer continue."""
 
 RULES: dict[str, Callable[[Call], Layouts]] = {}
 
@@ -96,12 +99,13 @@ def follow(call: Call, pointwise: bool) -> Sequence[Layout | None]:
         return [plain_layout(out.shape) for out in outputs]
     known = RULES.get(call.name) or (RULES["pointwise"] if pointwise else _unknown)
     found = known(call)
-    return [found] * len(outputs) if found is None or isinstance(found, Layout) else found
+    made = [found] * len(outputs) if found is None or isinstance(found, Layout) else found
+    return made if call.name in KEEPS_ZEROS else [layout and layout.computed() for layout in made]
 
 
 def _unknown(call: Call) -> Layouts:
     layouts = [found for t in call.tensors() if (found := call.trace.layouts.get(t)) is not None]
-    call.trace.doubt((dim for layout in layouts for dim in layout.dims), f"unknown operation {call.name}")
+    call.trace.doubt([dim for layout in layouts for dim in layout.dims], f"unknown operation {call.name}")
     if not any(layout.axes() for layout in layouts):
         return [plain_layout(out.shape) for out in call.outputs()]
     same = {layout.shape: Layout(layout.dims) for layout in reversed(layouts)}
@@ -119,8 +123,3 @@ def dimensions(value: int | Sequence[int] | None, count: int) -> list[int]:
     if value is None or (not isinstance(value, int) and len(value) == 0):
         return list(range(count))
     return [d % count for d in per_dimension(value, 1)]
-
-
-def is_meta(tensor: Tensor) -> bool:
-    """Return whether a tensor has a shape and no values."""
-    return tensor.device == torch.device("meta")

@@ -110,10 +110,11 @@ class Follow(TorchDispatchMode):
         images = [t for t in _tensors(args, kwargs) if t.is_meta]
         if about.name == "native_batch_norm" and images:  # a known shape, to which torch takes a long way
             return torch.empty_like(images[0]), images[0].new_empty(0), images[0].new_empty(0)
-        empty = {id(t): t.to("meta") for t in _tensors(args, kwargs) if not t.is_meta}
+        full = {id(t): t for t in _tensors(args, kwargs) if not t.is_meta}
+        empty = {key: t.to("meta") for key, t in full.items()}
+        filled = {id(empty[key]): t for key, t in full.items()}
         if kwargs.get("device") is not None:
             kwargs = kwargs | {"device": self.device}
-        filled = {id(empty[id(t)]): t for t in _tensors(args, kwargs) if not t.is_meta}
         args, kwargs = tree_map(lambda v: empty.get(id(v), v), (args, kwargs))
         # What is written in place is still the tensor that the network holds.
         return tree_map(lambda v: filled.get(id(v), v), func(*args, **kwargs))
@@ -131,11 +132,19 @@ class Follow(TorchDispatchMode):
         if beside is not None and beside.type == "meta":
             kwargs = kwargs | {"device": self.home}
         if about.writes:
-            known |= {id(t): t.clone() for t in tensors if address(t) in self.guarded}
+            for t in tensors:
+                self._unshare(t, known)
         held = {id(value): t for t in tensors if (value := known.get(id(t))) is not None}
         args, kwargs = tree_map(lambda v: known.get(id(v), v), (args, kwargs))
         out = func(*args, **kwargs)
-        return tree_map(lambda v: held.get(id(v)) if id(v) in held else self._shown(v) if shown else v, out)
+        return tree_map(lambda v: held[id(v)] if id(v) in held else self._shown(v) if shown else v, out)
+
+    def _unshare(self, tensor: Tensor, known: dict[int, Tensor]) -> None:
+        """Let the copy write into memory of its own where the values of a constant are the user's."""
+        if address(known[id(tensor)]) in self.guarded:
+            known[id(tensor)] = known[id(tensor)].clone()
+            if tensor.is_meta:
+                self.trace.values[tensor] = known[id(tensor)]
 
     def _shown(self, value: Any) -> Any:
         if not isinstance(value, Tensor) or value.is_meta:

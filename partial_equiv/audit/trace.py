@@ -1,7 +1,7 @@
 """The memory of one pass through a network: layouts of tensors, rows about layers, events for quarter turns."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -83,8 +83,9 @@ class Trace:
     def add(self, kind: str, axis: str, **facts: Any) -> int:
         """Write a row about the operation at hand, once; return its number."""
         draft = (self.step, Row(self.name(), kind, axis, **facts))
-        if self.drafts[-1:] != [draft] and self.drafts[-2:-1] != [draft]:
-            self.drafts.append(draft)
+        if draft in self.drafts[-2:]:
+            return self.drafts.index(draft)
+        self.drafts.append(draft)
         self._stop(draft[1])
         return len(self.drafts) - 1
 
@@ -92,7 +93,7 @@ class Trace:
         if row.exact is not True and row.axis in self.impatient:
             raise BrokenError
 
-    def blame(self, kind: str, dims: Iterable[Dim], reason: str) -> None:
+    def blame(self, kind: str, dims: Collection[Dim], reason: str) -> None:
         """Write an inexact row for each image axis in `dims`: no image size mends what the operation does."""
         for axis in AXES:
             touched = [atom for dim in dims for atom in dim if axis in atom.axes()]
@@ -100,21 +101,20 @@ class Trace:
                 size = touched[0].size
                 self.add(kind, axis, i=size, exact=False, reason=reason, always=True)
 
-    def doubt(self, dims: Iterable[Dim], reason: str, kind: str = "unknown") -> None:
+    def doubt(self, dims: Collection[Dim], reason: str) -> None:
         """Write a row that says "not known" for each image axis in `dims`."""
         for axis in AXES:
             if any(axis in axes(dim) for dim in dims):
-                self.add(kind, axis, exact=None, reason=reason)
+                self.add("unknown", axis, exact=None, reason=reason)
 
     def settle(self, dim: Dim) -> Dim:
         """Hold whoever shifted a tensor against its mirror image responsible: nothing after it mended that."""
         for cause in {cause for atom in dim for cause in atom.causes}:
             step, row = self.drafts[cause]
-            self.drafts[cause] = (
-                step,
-                replace(row, exact=False, r=row.r, reason=f"{row.reason}, and no later layer makes up for it"),
-            )
-            self._stop(self.drafts[cause][1])
+            if row.exact:
+                row = replace(row, exact=False, reason=f"{row.reason}, and no later layer makes up for it")
+                self.drafts[cause] = (step, row)
+                self._stop(row)
         return tuple(atom.upright() for atom in dim)
 
     def settle_all(self, layout: Layout) -> Layout:
@@ -133,6 +133,7 @@ class Trace:
         """Note how the size that the operation at hand makes follows from the image's; None if that is not known."""
         self.lines[axis].append((self.name(), line))
 
-    def rows(self) -> list[Row]:
-        """Return the rows in the order of the network."""
-        return [row for _, row in sorted(self.drafts, key=lambda draft: draft[0])]
+    def forget(self) -> None:
+        """Let go of the tensors of the pass."""
+        self.layouts.clear()
+        self.parents.clear()

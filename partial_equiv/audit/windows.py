@@ -1,6 +1,6 @@
 """Operations whose windows or samples lie on a grid: convolutions, poolings, unfoldings, resizes."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from fractions import Fraction
 
@@ -86,7 +86,7 @@ def pool(call: Call) -> Layouts:
     return made_of(call, dims)
 
 
-def mixed(call: Call, dims: Iterable[Dim]) -> bool:
+def mixed(call: Call, dims: Sequence[Dim]) -> bool:
     """Return whether windows slide over a dimension that holds an image axis and something else, and write it down."""
     found = [dim for dim in dims if axes(dim) and image_axis(dim) is None]
     call.trace.blame("mixed", found, "slides over a dimension in which an image axis is mixed with something else")
@@ -169,15 +169,13 @@ def _slid(line: Line | None, stride: int, shrinkage: int) -> Line | None:
 def spread(call: Call, dim: Dim, window: int, stride: int, padding: int, outputs: int, extra: int) -> Atom:
     """Return one image axis after a transposed convolution: an output padding is added on one side alone."""
     atom = only_atom(call.trace.settle(dim))
-    exact = extra == 0 or atom.size == outputs == 1
     reason = "transposed, no output padding" if extra == 0 else f"output_padding={extra} is added on one side alone"
-    r = Fraction(0 if exact else extra, stride)
-    facts = {"i": atom.size, "k": window, "s": stride, "p": (padding, padding), "o": outputs}
-    call.trace.add(
-        "conv_transpose", atom.axis, **facts, r=float(r), shift=float(r * atom.jump), exact=exact, reason=reason
-    )
-    line = None if atom.line is None else (
-        atom.line[0] * stride, atom.line[1] * stride + window - 1 - 2 * padding + extra)  # fmt: skip
+    r = Fraction(extra, stride)
+    facts = {"i": atom.size, "k": window, "s": stride, "p": (padding, padding), "o": outputs, "r": float(r)}
+    call.trace.add("conv_transpose", atom.axis, **facts, shift=float(r * atom.jump), exact=extra == 0, reason=reason)
+    line = None
+    if atom.line is not None:
+        line = (atom.line[0] * stride, atom.line[1] * stride + window - 1 - 2 * padding + extra)
     call.trace.learn_line(atom.axis, line)
     return Atom(outputs, atom.axis, atom.jump / stride, line)
 
@@ -215,13 +213,8 @@ def col2im(call: Call) -> Layouts:
         atom = call.trace.settle((atom,))[0]
         excess = overhang(size, window, stride, padding, atom.size)
         facts = {"i": atom.size, "k": window, "s": stride, "p": (padding, padding), "o": size}
-        call.trace.add(
-            "fold",
-            atom.axis,
-            **facts,
-            exact=excess == 0,
-            reason=f"windows end {excess} px before the border" if excess else "centred",
-        )
+        reason = f"windows end {excess} px before the border" if excess else "centred"
+        call.trace.add("fold", atom.axis, **facts, exact=excess == 0, reason=reason)
         call.trace.learn_line(atom.axis, None)
         call.trace.happen({atom.axis: f"kernel {kernel}, stride {stride}, padding {padding}, dilation {dilation}"})
         made.append((Atom(size, atom.axis, atom.jump / stride),))

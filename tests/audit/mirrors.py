@@ -40,7 +40,7 @@ def error(f, x, move):
         y = f(x)
         variation = (y - y.roll(1, 0)).abs().mean()
         difference = (f(move(x)) - move(y)).abs().mean()
-    return None if variation < 1e-12 else float(difference / variation)
+    return float(difference / variation) if 1e-12 < variation < float("inf") else None
 
 
 def noise(size, batch=2, channels=3, seed=0):

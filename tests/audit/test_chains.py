@@ -47,7 +47,7 @@ def make_chain(seed):
 
 
 def hides(chain, size, axis):
-    """Return whether some window of the chain may hide a break: it holds nothing but padding, or the whole map."""
+    """Return whether a break may hide from the twin: behind padding, a maximum of all, or a single pixel."""
     at = 0 if axis == "H" else 1
     x, found = torch.zeros(1, CHANNELS, *size), False
     for layer in chain:
@@ -55,11 +55,12 @@ def hides(chain, size, axis):
         i, o = x.shape[2 + at], y.shape[2 + at]
         k, s, p, d = (v[at] if isinstance(v, tuple) else v for v in (
             layer.kernel_size, layer.stride, layer.padding, getattr(layer, "dilation", 1)))  # fmt: skip
-        for j in range(o):
-            held = [t for t in range(k) if 0 <= j * s - p + t * d < i]
-            found |= len(held) in (0, i)
+        held = [{j * s - p + t * d for t in range(k)} & set(range(i)) for j in range(o)]
+        centred = (o - 1) * s + d * (k - 1) + 1 == i + 2 * p
+        mirrored = held == [{i - 1 - pixel for pixel in window} for window in reversed(held)]
+        found |= any(len(window) in (0, i) for window in held) or (mirrored and not centred)
         x = y
-    return found
+    return found or x.shape[2 + at] == 1
 
 
 def compare(seed):

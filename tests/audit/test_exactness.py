@@ -24,6 +24,7 @@ def network(name):
     for module in model.modules():
         if isinstance(module, nn.LayerNorm | nn.GroupNorm | nn.BatchNorm2d) and module.weight is not None:
             nn.init.normal_(module.weight)
+            nn.init.normal_(module.bias)
     return model
 
 

@@ -329,6 +329,16 @@ ZOO = {
         then(lambda m, x: m.conv(functional.pad(x, (0, 1, 0, 1))), conv=conv(4, padding=0, stride=2)),
         BROKEN,
     ),
+    "pad, continued": (then(lambda m, x: m.conv(functional.pad(x, (0, 1, 0, 1))), conv=conv(4, 4, 4, 2, 1)), EXACT),
+    "pad, no zeros any more": (
+        then(
+            lambda m, x: m.conv(m.norm(functional.pad(x, (0, 1, 0, 1)))),
+            conv=conv(4, 4, 4, 2, 1),
+            norm=nn.BatchNorm2d(4),
+        ),
+        BROKEN,
+    ),
+    "transposed, unknown": (then(lambda m, x: torch.fft.rfft2(x.transpose(2, 3)).abs().mean((2, 3))), UNKNOWN),
     "pad, then cut": (
         then(lambda m, x: m.conv(functional.pad(x, (0, 1, 0, 1)))[..., :-1, :-1], conv=conv(4, kernel=3, padding=0)),
         EXACT,
