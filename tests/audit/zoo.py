@@ -339,6 +339,10 @@ ZOO = {
         BROKEN,
     ),
     "transposed, unknown": (then(lambda m, x: torch.fft.rfft2(x.transpose(2, 3)).abs().mean((2, 3))), UNKNOWN),
+    "crop, over the border": (
+        then(lambda m, x: functional.avg_pool2d(x[..., :-1, :-1], 2, ceil_mode=True)),
+        BROKEN,
+    ),
     "pad, then cut": (
         then(lambda m, x: m.conv(functional.pad(x, (0, 1, 0, 1)))[..., :-1, :-1], conv=conv(4, kernel=3, padding=0)),
         EXACT,
