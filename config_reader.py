@@ -221,7 +221,9 @@ def stored_config(folder: Path, asked: Mapping[str, Any], overrides: Sequence[st
     """
     word, may_change = ("resume", MAY_CHANGE_ON_RESUME) if asked.get("resume") else ("run", MAY_CHANGE_ON_EVALUATE)
     stored = read_stored(folder, word)
-    stored["dataset"] = LATER_KEYS.get(stored["dataset"]["type"], {}) | stored["dataset"]
+    dataset = stored.get("dataset")
+    if isinstance(dataset, dict):  # else the check of the keys says so
+        stored["dataset"] = LATER_KEYS.get(str(dataset.get("type")), {}) | dataset
     for path in may_change:
         take_up(stored, asked, path)
     for override in overrides:
