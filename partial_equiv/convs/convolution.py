@@ -79,7 +79,14 @@ class ContinuousConv(nn.Module, ABC):
             return expand_kernel(self.kernel, points, rows, taps, (self.out_channels, self.in_channels))
 
 
-def convolve(values: Tensor, weight: Tensor, bias: Tensor | None, padding: Padding, shape: tuple[int, int]) -> Tensor:
+def convolve(
+    values: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    padding: Padding,
+    shape: tuple[int, int],
+    stride: int = 1,
+) -> Tensor:
     """Return the dense convolution of [B, I, F, Y, X] with [S * G * O, I * F, V, U] as [B, O, G, Y', X'].
 
     With one set of elements per image, each image meets its own weights (a convolution in B channel groups).
@@ -90,6 +97,7 @@ def convolve(values: Tensor, weight: Tensor, bias: Tensor | None, padding: Paddi
         bias: [O] or None.
         padding: "same", "valid" or pixels.
         shape: (S, O).
+        stride: Pixels between outputs; above 1 with pixels of padding.
     Raises:
         UserError: without padding, the map is smaller than the kernel.
     """
@@ -108,7 +116,7 @@ def convolve(values: Tensor, weight: Tensor, bias: Tensor | None, padding: Paddi
     side = weight.shape[-1]
     if padding == "same" and side % 2 == 0:  # the extra pixel at the end; torch would do the same and warn
         values, padding = functional.pad(values, [(side - 1) // 2, side // 2] * 2), 0
-    out = functional.conv2d(values, weight, bias, padding=padding, groups=no_sets)
+    out = functional.conv2d(values, weight, bias, stride, padding, groups=no_sets)
     order = (no_channels, no_elements) if weight_first else (no_elements, no_channels)
     out = out.reshape(batch, *order, *out.shape[-2:])
     return out if weight_first else out.transpose(1, 2)

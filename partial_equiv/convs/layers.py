@@ -22,6 +22,7 @@ from partial_equiv.convs.expand import (
     resolve_size,
 )
 from partial_equiv.convs.feature_map import GroupFeatureMap
+from partial_equiv.errors import UserError
 from partial_equiv.groups import Group
 from partial_equiv.kernels import Kernel, normalise_
 from partial_equiv.sampling import Sample, Sampler
@@ -47,6 +48,7 @@ class LiftingConv(ContinuousConv):
         bias: Learn one number per output channel.
         per_batch_element: Draw one set of elements for every image instead of one for the batch.
         angle: Unused on the plane, kept so that all convolutions are configured alike.
+        stride: Pixels between outputs; exact only where (side + 2 padding - size) mod stride = 0.
     Shape:
         [B, I, Y, X] -> values [B, O, G, Y', X'], elements [S, G, d].
     Raises:
@@ -67,10 +69,12 @@ class LiftingConv(ContinuousConv):
         bias: bool = True,
         per_batch_element: bool = False,
         angle: Angle = "circle",
+        stride: int = 1,
     ) -> None:
         super().__init__()
         self.in_channels, self.out_channels, self.size = in_channels, out_channels, check_size(size)
         self.group, self.angle, self.padding, self.per_batch_element = group, angle, padding, per_batch_element
+        self.stride = _check_stride(stride, padding)
         self.kernel = make_kernel(2, out_channels * in_channels)
         self.sampler = sampler
         self.bias = nn.Parameter(torch.zeros(out_channels)) if bias else None
@@ -92,7 +96,7 @@ class LiftingConv(ContinuousConv):
         elements = sample.elements
         taps = make_taps(resolve_size(self.size, *images.shape[-2:]), elements.dtype, elements.device)
         weight = self.weight(sample, None, elements.new_ones(1, 1), taps)
-        values = convolve(images.unsqueeze(2), weight, self.bias, self.padding, (elements.shape[0], self.out_channels))
+        values = convolve(images.unsqueeze(2), weight, self.bias, self.padding, (elements.shape[0], self.out_channels), self.stride)
         return GroupFeatureMap(values, elements, sample.weights)
 
 
@@ -116,6 +120,7 @@ class GroupConv(ContinuousConv):
         per_batch_element: Draw one set of elements for every image.
         angle: How relative angles enter the kernel: "circle", continuous at 0 = 2 pi, or "linear", the published r /
             pi - 1.
+        stride: Pixels between outputs; exact only where (side + 2 padding - size) mod stride = 0.
     Shape:
         values [B, I, F, Y, X], elements [S, F, d] -> values [B, O, G, Y', X'], elements [S, G, d].
     Raises:
@@ -138,10 +143,12 @@ class GroupConv(ContinuousConv):
         bias: bool = True,
         per_batch_element: bool = False,
         angle: Angle = "circle",
+        stride: int = 1,
     ) -> None:
         super().__init__()
         self.in_channels, self.out_channels, self.size = in_channels, out_channels, check_size(size)
         self.group, self.angle, self.padding, self.per_batch_element = group, angle, padding, per_batch_element
+        self.stride = _check_stride(stride, padding)
         self.kernel = make_kernel(2 + group.no_coordinates(angle), out_channels * in_channels)
         self.sampler, self.no_samples = sampler, no_samples
         self.bias = nn.Parameter(torch.zeros(out_channels)) if bias else None
@@ -166,7 +173,7 @@ class GroupConv(ContinuousConv):
         elements, inputs, scale = _aligned(f, sample)
         taps = make_taps(resolve_size(self.size, *f.values.shape[-2:]), elements.dtype, elements.device)
         weight = self.weight(sample._replace(elements=elements), inputs, scale, taps)
-        values = convolve(f.values, weight, self.bias, self.padding, (elements.shape[0], self.out_channels))
+        values = convolve(f.values, weight, self.bias, self.padding, (elements.shape[0], self.out_channels), self.stride)
         return GroupFeatureMap(values, elements, sample.weights)
 
 
@@ -221,6 +228,12 @@ class PointwiseConv(ContinuousConv):
         weight = self.weight(sample._replace(elements=elements), inputs, scale, None)
         values = convolve(f.values, weight, None, self.padding, (elements.shape[0], self.out_channels))
         return GroupFeatureMap(values, elements, sample.weights)
+
+
+def _check_stride(stride: int, padding: Padding) -> int:
+    if stride < 1 or (stride > 1 and padding == "same"):
+        raise UserError(f"stride={stride} does not fit padding={padding!r}: give a stride of 1, or pixels of padding")
+    return stride
 
 
 def _nominal_taps(size: int | str) -> Taps:

@@ -22,11 +22,13 @@ class ConvChoices:
         padding: "same", "valid" or pixels; the last convolution of a CKResNet is always "valid".
         partial_equiv: Learn, in every group convolution, how much of the group to keep.
         bias: Learn a bias in lifting and group convolutions.
+        initial_level: Share of the circle, in (0, 1], that learned intervals start from; specs of 0.1.0 have none.
     """
 
     padding: Literal["same", "valid"] | int
     partial_equiv: bool
     bias: bool
+    initial_level: float = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,6 +106,7 @@ class ConvKit:
             count=self.choices.count,
             gumbel_init_temp=self.choices.gumbel_init_temp,
             gumbel_end_temp=self.choices.gumbel_end_temp,
+            initial_level=self.conv.initial_level,
         )
 
     def augmentation(self) -> Sampler:
@@ -117,27 +120,42 @@ class ConvKit:
             final_temperature=temperatures[1],
         )
 
-    def lifting(self, in_channels: int, out_channels: int) -> LiftingConv:
-        """Return a fresh lifting convolution, which always covers the whole group."""
+    def lifting(
+        self,
+        in_channels: int,
+        out_channels: int,
+        padding: Padding | None = None,
+        size: int | str | None = None,
+        stride: int = 1,
+    ) -> LiftingConv:
+        """Return a fresh lifting convolution, which always covers the whole group; None takes the kit's choice."""
         return LiftingConv(
             in_channels,
             out_channels,
-            size=self.kernel.size,
+            size=self.kernel.size if size is None else size,
             group=self.group,
             make_kernel=self._kernel(self.kernel.no_hidden),
             sampler=self.sampler(partial_equiv=False),
-            padding=self.conv.padding,
+            padding=self.conv.padding if padding is None else padding,
             bias=self.conv.bias,
             per_batch_element=self.choices.sample_per_batch_element,
             angle=self.kernel.angle,
+            stride=stride,
         )
 
-    def group_conv(self, in_channels: int, out_channels: int, padding: Padding | None = None) -> GroupConv:
-        """Return a fresh group convolution."""
+    def group_conv(
+        self,
+        in_channels: int,
+        out_channels: int,
+        padding: Padding | None = None,
+        size: int | str | None = None,
+        stride: int = 1,
+    ) -> GroupConv:
+        """Return a fresh group convolution; None takes the kit's choice."""
         return GroupConv(
             in_channels,
             out_channels,
-            size=self.kernel.size,
+            size=self.kernel.size if size is None else size,
             group=self.group,
             make_kernel=self._kernel(self.kernel.no_hidden),
             sampler=self.sampler(partial_equiv=self.conv.partial_equiv) if self.resamples else None,
@@ -146,6 +164,7 @@ class ConvKit:
             bias=self.conv.bias,
             per_batch_element=self.choices.sample_per_batch_element,
             angle=self.kernel.angle,
+            stride=stride,
         )
 
     def translation_conv(self, in_channels: int, out_channels: int, padding: Padding) -> GroupConv:

@@ -42,6 +42,7 @@ def make_sampler(
     count: Literal["all", "ceil"] = "all",
     gumbel_init_temp: float = 0.5,
     gumbel_end_temp: float = 1e-4,
+    initial_level: float = 1.0,
 ) -> Sampler:
     """Return a fresh sampler: fixed or random over the whole group, or with a learned subset of it.
 
@@ -53,10 +54,14 @@ def make_sampler(
         count: With random partial sampling, "all" or the published "ceil" (see `IntervalSampler`).
         gumbel_init_temp: Gate temperature at the start of training.
         gumbel_end_temp: Gate temperature at its end.
+        initial_level: Share of the circle, in (0, 1], that a learned interval starts from.
 
     Raises:
-        UserError: the group, number of samples and method do not fit together, or a temperature is not positive.
+        UserError: the group, number of samples and method do not fit together, a temperature is not positive, or a
+            level is no share.
     """
+    if not 0 < initial_level <= 1:
+        raise UserError(f"conv.initial_level={initial_level} is no share of the circle: give above 0 and up to 1")
     if min(gumbel_init_temp, gumbel_end_temp) <= 0:
         raise UserError(
             f"base_group.gumbel_init_temp={gumbel_init_temp} and gumbel_end_temp={gumbel_end_temp} must be above 0"
@@ -67,5 +72,7 @@ def make_sampler(
             return SubsetSampler(group=group, no_samples=no_samples, **temperatures)
         return GridSampler(group=group, no_samples=no_samples)
     if partial_equiv:
-        return IntervalSampler(group=group, no_samples=no_samples, count=count, **temperatures)
+        return IntervalSampler(
+            group=group, no_samples=no_samples, count=count, initial_level=initial_level, **temperatures
+        )
     return RandomGridSampler(group=group, no_samples=no_samples)

@@ -85,7 +85,7 @@ class RandomGridSampler(Sampler):
 class IntervalSampler(Sampler):
     """Turns within a learned interval [-pi level, pi level]; the mirrored half, if any, behind one learned gate.
 
-    The level starts at 1, the whole circle, and is used clamped to [0, 1] with the gradient of the identity, so that
+    The level starts at `initial_level`, by default the whole circle, and is used clamped to [0, 1] with the gradient of the identity, so that
     it can come back from either end; the optimiser projects it after each step.
 
     Args:
@@ -95,6 +95,7 @@ class IntervalSampler(Sampler):
             features jump as turns leave.
         initial_temperature: Gate temperature at the start of training.
         final_temperature: Gate temperature at its end.
+        initial_level: Where the level starts, in (0, 1].
     Source: Romero & Lohit 2022, section 3.
     """
 
@@ -106,12 +107,13 @@ class IntervalSampler(Sampler):
         count: Literal["all", "ceil"],
         initial_temperature: float,
         final_temperature: float,
+        initial_level: float = 1.0,
     ) -> None:
         super().__init__()
         _require_circle(group)
         self.count, self.temperatures = count, (initial_temperature, final_temperature)
         gates = nn.Parameter(torch.ones(1)) if group.mirror else None
-        _declare(self, group, no_samples, level=nn.Parameter(torch.ones(())), gates=gates)
+        _declare(self, group, no_samples, level=nn.Parameter(torch.tensor(float(initial_level))), gates=gates)
 
     def forward(self, no_sets: int = 1, generator: torch.Generator | None = None) -> Sample:
         """Return the turns, elements [S, G, d], and the weight of the mirrored half, [S, G]."""
