@@ -5,21 +5,28 @@ from partial_equiv.drawing.orbit import orbit_comparison
 from partial_equiv.drawing.results import confusion_matrix, rotation_response, sample_sheet
 from partial_equiv.drawing.style import pixels, png
 from partial_equiv.drawing.subsets import Subset, learned_subsets, subset_bands
+from partial_equiv.drawing.symmetry import level_scatter, pose_densities
+from partial_equiv.drawing.symmetry_grid import ablation_bars, dataset_symmetry, standardised_grid
 from partial_equiv.drawing.training import curves, levels_over_epochs
 from partial_equiv.drawing.unlearning import unlearning
 
 __all__ = [
     "Subset",
+    "ablation_bars",
     "confusion_matrix",
     "curves",
+    "dataset_symmetry",
     "kernels_and_activations",
     "learned_subsets",
+    "level_scatter",
     "levels_over_epochs",
     "orbit_comparison",
     "pixels",
     "png",
+    "pose_densities",
     "rotation_response",
     "sample_sheet",
+    "standardised_grid",
     "subset_bands",
     "unlearning",
 ]

@@ -19,15 +19,15 @@ def curves(rows: Sequence[Row], title: str = "Training") -> Figure:
     """Draw loss (log scale) and accuracy of training and validation against the epoch.
 
     Args:
-        rows: Rows of `metrics.jsonl` with "epoch" and "train/loss", "train/accuracy", "validation/loss",
-            "validation/accuracy" where there are any.
+        rows: Rows of `metrics.jsonl` with "epoch" and "train/<metric>", "validation/<metric>" where there are any.
         title: Title of the figure.
     """
-    figure = new_figure(7.6, 3.2)
+    panels = _metrics(rows)
+    figure = new_figure(3.8 * len(panels), 3.2)
     figure.suptitle(title)
     epochs = [row["epoch"] for row in rows]
-    for index, (metric, factor, label) in enumerate([("loss", 1.0, "loss"), ("accuracy", 100.0, "accuracy (%)")]):
-        axes = figure.add_subplot(1, 2, index + 1)
+    for index, (metric, factor, label) in enumerate(panels):
+        axes = figure.add_subplot(1, len(panels), index + 1)
         for tone, phase in ((colour(0), "train"), (colour(1), "validation")):
             values = [row.get(f"{phase}/{metric}") for row in rows]
             if any(value is not None for value in values):
@@ -43,6 +43,19 @@ def curves(rows: Sequence[Row], title: str = "Training") -> Figure:
         if axes.lines:
             axes.legend(loc="best")
     return figure
+
+
+def _metrics(rows: Sequence[Row]) -> list[tuple[str, float, str]]:
+    """Return name, factor and label of each panel: loss and accuracy of a classifier, else every metric but the loss.
+
+    The losses of several stages have no common scale.
+    """
+    classifier = [("loss", 1.0, "loss"), ("accuracy", 100.0, "accuracy (%)")]
+    names = dict.fromkeys(key.partition("/")[2] for row in rows for key in row if key.startswith("train/"))
+    others = [name for name in names if name != "loss"]
+    if "accuracy" in others or not others:
+        return classifier
+    return [(name, 1.0, name.replace("_", " ")) for name in others]
 
 
 @styled
