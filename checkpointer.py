@@ -30,6 +30,7 @@ class Progress:
         epoch: Its finished epochs.
         best_epoch: Epoch, counted through all stages from 1, of the best weights; 0 before there are any.
         best_value: Monitored metric there.
+        monitor: Its name.
         best_loss: Validation loss there; decides between equal values.
         seconds: Time spent on training and validation.
     """
@@ -39,6 +40,7 @@ class Progress:
     best_epoch: int = 0
     best_value: float | None = None
     best_loss: float | None = None
+    monitor: str = "accuracy"
     seconds: float = 0.0
 
 

@@ -30,10 +30,10 @@ def construct_dataset(cfg: Mapping[str, Any]) -> Splits:
 
 
 def construct_info(cfg: Mapping[str, Any]) -> DatasetInfo:
-    """Return the facts of the chosen data set without touching its files; `npz`, known by its files alone, is read.
+    """Return the facts of the chosen data set without touching its files; `npz` and `folder`, known by them, are read.
 
     Raises:
-        UserError: an unknown name, key or value; for npz, a file that is missing or broken.
+        UserError: an unknown name, key or value; for npz and folder, a file that is missing or broken.
     """
     make = chosen(cfg)
     return expected_info(cfg["dataset"]["type"], make.keywords) or make().info

@@ -63,19 +63,21 @@ def train_run(config: dict[str, Any], path: Path, *, resume: bool) -> None:
     from dataset_constructor import construct_dataset, construct_loaders
     from job import load_pretrained, open_folder, prepare, trial
     from model_constructor import construct_model, construct_spec
-    from objective_constructor import bind_train, construct_probes, construct_stages, construct_test
-    from reporter import artifacts, closing, draw_figures, summarise, summary_table
+    from objective_constructor import check_labels, construct_probes, construct_stages, construct_test
+    from reporter import artifacts, closing, draw_figures, export, summarise, summary_table
     from tester import evaluate, run_probes
+    from train_choices import bind_train
     from trainer import train_stages
 
     device = prepare(config)
     splits = construct_dataset(config)
     loaders = construct_loaders(splits, config)
+    check_labels(config, splits.info)
     model = construct_model(config, splits.info).to(device)
     load_pretrained(model, config["pretrained"])
-    watched = construct_probes(config, splits.info, "train")
+    watched = construct_probes(config, splits.info, "train", splits.train)
     stages = trial(construct_stages(config, model, len(loaders.train), watched), config)
-    probes = construct_probes(config, splits.info)
+    probes = construct_probes(config, splits.info, train=splits.train)
     max_steps = 2 if config["debug"] else None
     with open_folder(path, config, resume=resume) as folder:
         progress = Progress("")
@@ -88,6 +90,7 @@ def train_run(config: dict[str, Any], path: Path, *, resume: bool) -> None:
         draw_figures(folder, tested, splits, loaders.test)
         for name, artifact in artifacts(config, probes).items():
             folder.artifact(name, artifact)
+        export(folder.path, model, splits)
         folder.summary(summary)
     print(closing(probes, summary_table(config, summary, model, path)))
 
@@ -106,7 +109,7 @@ def evaluate_run(config: dict[str, Any]) -> None:
     model = load_model(path).to(device)
     splits = construct_dataset(config)
     loaders = construct_loaders(splits, config)
-    probes = construct_probes(config, splits.info)
+    probes = construct_probes(config, splits.info, train=splits.train)
     max_steps = 2 if config["debug"] else None
     tested = construct_test(config, model)
     numbers = evaluate(tested, loaders.test, max_steps) | run_probes(model, loaders.test, probes, max_steps)
@@ -121,8 +124,9 @@ def dry_run(config: dict[str, Any]) -> None:
     from dataset_constructor import construct_info
     from job import prepare
     from model_constructor import construct_model
-    from objective_constructor import bind_train, construct_probes, construct_stages
+    from objective_constructor import construct_probes, construct_stages
     from reporter import module_table, title_of
+    from train_choices import bind_train
 
     prepare(config)
     info = construct_info(config)

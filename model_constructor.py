@@ -12,11 +12,12 @@ GROUPS = ("net", "conv", "kernel", "base_group")
 
 
 def construct_spec(cfg: Mapping[str, Any], info: DatasetInfo) -> dict[str, Any]:
-    """Return the plain dict that `partial_equiv.build` takes: four config groups and three facts of the data.
+    """Return the plain dict that `partial_equiv.build` takes: four config groups and some facts of the data.
 
     A checkpoint carries this dict, so that an installed library can rebuild the network.
     """
     facts = {"in_channels": info.in_channels, "no_classes": info.no_classes, "size": list(info.size)}
+    facts |= {"mean": list(info.mean), "std": list(info.std)}
     return {group: dict(cfg[group]) for group in GROUPS} | {"info": facts}
 
 

@@ -1,8 +1,7 @@
 """From the configuration to what is trained and how: ordered stages, the objective of the test, and probes."""
 
-import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
@@ -10,19 +9,23 @@ from torch import nn
 from torch.optim import Optimizer
 
 from optim import make_optimizer, parameter_groups
-from partial_equiv.datasets import DatasetInfo
+from partial_equiv.datasets import DatasetInfo, ImageSet
 from partial_equiv.errors import UserError
-from partial_equiv.menu import bind, choose, nearest, parameters
+from partial_equiv.menu import bind, choose, parameters
+from partial_equiv.nets import SymmetryNet
 from partial_equiv.objectives import (
+    Canonicalization,
     Classification,
     Objective,
     Regulariser,
+    SymmetryLevel,
     monotonic_penalty,
     published_weight_decay,
 )
 from partial_equiv.probes import PROBES, Probe
 from partial_equiv.sampling import set_hard_gates
 from schedules import Schedule, make_schedule
+from train_choices import ClassificationChoices, Method, SymmetryChoices, TrainChoices, bind_train, stage_choices
 
 
 class Stage(NamedTuple):
@@ -44,55 +47,6 @@ class Stage(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainChoices:
-    """What `cfg/train/classification.yaml` holds; see there."""
-
-    do: bool
-    batch_size: int
-    epochs: int
-    stages: dict  # type: ignore[type-arg]
-    lr: float
-    lr_probs: float | None
-    lr_omega0: float | None
-    optimizer: str
-    optimizer_params: dict  # type: ignore[type-arg]
-    scheduler: str | None
-    scheduler_params: dict  # type: ignore[type-arg]
-    weight_decay: float
-    weight_decay_kind: Literal["decoupled", "published"]
-    monotonic_decay_loss: float
-    gradient_clip: float | None
-    precision: Literal["float32", "bfloat16"]
-    patience: int | None
-    probes: list[str]
-
-    def __post_init__(self) -> None:
-        """Check the ranges.
-
-        Raises:
-            UserError: a number is out of range.
-        """
-        for key in ("lr", "lr_probs", "lr_omega0", "gradient_clip"):
-            value = getattr(self, key)
-            if value is not None and not 0 < value < math.inf:
-                raise UserError(f"train.{key}={value} is out of range: give a number above 0, for example 0.001")
-        for key in ("weight_decay", "monotonic_decay_loss"):
-            if not 0 <= getattr(self, key) < math.inf:
-                raise UserError(f"train.{key}={getattr(self, key)} is out of range: give 0 (off) or more")
-        for key in ("batch_size", "epochs", "patience"):
-            value = getattr(self, key)
-            if value is not None and value < 1:
-                raise UserError(f"train.{key}={value} is out of range: give 1 or more")
-
-
-@dataclass(frozen=True, kw_only=True)
-class StageChoices:
-    """What a stage may say for itself; null takes the value of `train`."""
-
-    epochs: int | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
 class EvaluationChoices:
     """What `test` in `cfg/config.yaml` holds; see there."""
 
@@ -101,6 +55,10 @@ class EvaluationChoices:
     probes: list[str]
     orbit: dict  # type: ignore[type-arg]
     audit: dict  # type: ignore[type-arg]
+    ood: dict  # type: ignore[type-arg]
+    clusters: dict  # type: ignore[type-arg]
+    downstream: dict  # type: ignore[type-arg]
+    data_symmetry: dict  # type: ignore[type-arg]
 
 
 def construct_stages(
@@ -117,52 +75,76 @@ def construct_stages(
     Raises:
         UserError: an unknown method, key or choice, a value out of range, or a combination that does not fit.
     """
-    choices: TrainChoices = bind_train(cfg)
+    choices = bind_train(cfg)
+    objectives = construct_objectives(choices, model)
     stages: dict[str, Stage] = {}
     first_epoch = 0
-    for name, epochs in stage_epochs(choices, ("classification",)).items():
-        objective = Classification(model, regularisers=regularisers(choices))
-        stages[name] = make_stage(name, objective, choices, first_epoch, epochs, steps_per_epoch, probes)
-        first_epoch += epochs
+    for name, own in stage_choices(choices, tuple(objectives)).items():
+        assert own.epochs is not None and own.lr is not None
+        at_stage = replace(choices, epochs=own.epochs, lr=own.lr)
+        stages[name] = make_stage(name, objectives[name], at_stage, first_epoch, steps_per_epoch, probes)
+        first_epoch += own.epochs
     return stages
 
 
-def bind_train(cfg: Mapping[str, Any]) -> TrainChoices:
-    """Return the checked choices of `train`."""
-    keywords = dict(cfg["train"])
-    name = keywords.pop("type", None)
-    choose(METHODS, name, "train.type")
-    return bind(METHODS, name, keywords, "train")()
+def construct_objectives(choices: TrainChoices, model: nn.Module) -> dict[str, Objective]:
+    """Return the objective of each stage of a method, in order.
+
+    Raises:
+        UserError: the method does not train this network.
+    """
+    method = choices.method
+    check_network(method, model)
+    if isinstance(method, ClassificationChoices):
+        return {"classification": Classification(model, regularisers=regularisers(choices, method))}
+    assert isinstance(model, SymmetryNet)
+    return {
+        "autoencoder": Canonicalization(
+            model,
+            centre=method.centre,
+            centre_weight=method.centre_weight,
+            turned=method.turned,
+            selection=method.selection,
+        ),
+        "levels": SymmetryLevel(
+            model,
+            no_neighbours=method.no_neighbours,
+            estimator=method.estimator,
+            corrections=method.corrections,
+        ),
+    }
 
 
-METHODS = {"classification": TrainChoices}
+def check_network(method: Method, model: nn.Module) -> None:
+    """Refuse a network that a method cannot train.
+
+    Raises:
+        UserError: a classifier for symmetry inference, or its network for classification.
+    """
+    name = type(model).__name__
+    if isinstance(method, SymmetryChoices) and not isinstance(model, SymmetryNet):
+        raise UserError(f"train=symmetry infers poses and levels, and net={name} has none: set net=SymmetryNet")
+    if isinstance(method, ClassificationChoices) and isinstance(model, SymmetryNet):
+        raise UserError("net=SymmetryNet has no classes: set train=symmetry, or another net for train=classification")
 
 
-def stage_epochs(choices: TrainChoices, names: tuple[str, ...]) -> dict[str, int]:
-    """Return the epochs of each stage: its own, or those of `train`."""
-    for name in choices.stages:
-        if name not in names:
-            known = ", ".join(names)
-            raise UserError(f"train.stages.{name} is not a stage of this method: {known}{nearest(name, names)}")
-    found = {}
-    for name in names:
-        given = choices.stages.get(name) or {}
-        if not isinstance(given, dict):
-            raise UserError(f"train.stages.{name}={given!r} is not a group of keys: give train.stages.{name}.epochs=5")
-        epochs = bind({name: StageChoices}, name, given, f"train.stages.{name}")().epochs
-        if epochs is not None and epochs < 1:
-            raise UserError(f"train.stages.{name}.epochs={epochs} is out of range: give 1 or more, or null")
-        found[name] = epochs or choices.epochs
-    return found
+def check_labels(cfg: Mapping[str, Any], info: DatasetInfo) -> None:
+    """Refuse to classify images without labels.
+
+    Raises:
+        UserError: the data set has none and the method needs them.
+    """
+    if not info.labelled and isinstance(bind_train(cfg).method, ClassificationChoices):
+        raise UserError(f"dataset={info.name} has no labels to classify: add labels, or set train=symmetry")
 
 
-def regularisers(choices: TrainChoices) -> dict[str, Regulariser]:
+def regularisers(choices: TrainChoices, method: ClassificationChoices) -> dict[str, Regulariser]:
     """Return the terms that the loss gets, by name."""
     found = {}
-    if choices.weight_decay and choices.weight_decay_kind == "published":
+    if choices.weight_decay and method.weight_decay_kind == "published":
         found["weight_decay"] = Regulariser(published_weight_decay, choices.weight_decay)
-    if choices.monotonic_decay_loss:
-        found["monotonic_decay"] = Regulariser(monotonic_penalty, choices.monotonic_decay_loss)
+    if method.monotonic_decay_loss:
+        found["monotonic_decay"] = Regulariser(monotonic_penalty, method.monotonic_decay_loss)
     return found
 
 
@@ -171,23 +153,23 @@ def make_stage(
     objective: Objective,
     choices: TrainChoices,
     first_epoch: int,
-    epochs: int,
     steps_per_epoch: int,
     probes: Mapping[str, Probe],
 ) -> Stage:
     """Return a stage with an optimiser and a schedule of its own."""
+    in_loss = isinstance(choices.method, ClassificationChoices) and choices.method.weight_decay_kind == "published"
     groups = parameter_groups(
         objective,
         lr=choices.lr,
         lr_probs=choices.lr_probs,
         lr_omega0=choices.lr_omega0,
-        weight_decay=choices.weight_decay if choices.weight_decay_kind == "decoupled" else 0.0,
+        weight_decay=0.0 if in_loss else choices.weight_decay,
     )
     schedule = make_schedule(
         choices.scheduler,
         choices.scheduler_params,
         lr=choices.lr,
-        epochs=epochs,
+        epochs=choices.epochs,
         steps_per_epoch=steps_per_epoch,
         mode=objective.mode,
     )
@@ -198,7 +180,7 @@ def make_stage(
         optimizer,
         schedule,
         first_epoch,
-        epochs,
+        choices.epochs,
         steps_per_epoch,
         choices.gradient_clip,
         choices.precision,
@@ -207,31 +189,45 @@ def make_stage(
     )
 
 
-def construct_test(cfg: Mapping[str, Any], model: nn.Module) -> Classification:
+def construct_test(cfg: Mapping[str, Any], model: nn.Module) -> Objective:
     """Return the objective that a finished model is tested with: no regularisers, and the choices of `test`.
+
+    Levels are no mean over batches, so that symmetry inference is tested by its reconstructions and by probes.
 
     Raises:
         UserError: an unknown key, a wrong type, or a negative number of draws.
     """
     choices = bind_test(cfg)
     set_hard_gates(model, choices.hard_gates)
+    if isinstance(model, SymmetryNet):
+        return construct_objectives(bind_train(cfg), model)["autoencoder"]
     return Classification(model, no_draws=choices.no_draws)
 
 
 def construct_probes(
-    cfg: Mapping[str, Any], info: DatasetInfo, when: Literal["train", "test"] = "test"
+    cfg: Mapping[str, Any],
+    info: DatasetInfo,
+    when: Literal["train", "test"] = "test",
+    train: ImageSet | None = None,
 ) -> dict[str, Probe]:
     """Return the probes that `test.probes` or `train.probes` names; the keys of each are those of `test.<name>`.
+
+    Args:
+        cfg: The resolved configuration; `test` and `train.probes` are read.
+        info: Facts of the data; a probe takes those that it names.
+        when: Which list.
+        train: The training images, for probes that fit something on them; None where no probe will be run.
 
     Raises:
         UserError: an unknown name, or any mistake in `test`.
     """
     choices = bind_test(cfg) if when == "test" else bind_train(cfg)
     found: dict[str, Probe] = {}
+    known = {"class_names": info.class_names, "laws": info.laws, "train": train, "seed": cfg["seed"]}
     for name in choices.probes:
         make = choose(PROBES, name, f"{when}.probes")
-        facts = {"class_names": info.class_names} if "class_names" in parameters(make) else {}
-        found[name] = bind({name: make}, name, {**cfg["test"].get(name, {}), **facts}, f"test.{name}")()
+        facts = {key: value for key, value in known.items() if key in parameters(make)}
+        found[name] = bind({name: make}, name, cfg["test"].get(name, {}), f"test.{name}", later=tuple(facts))(**facts)
     return found
 
 

@@ -13,8 +13,8 @@ from partial_equiv import drawing
 from partial_equiv.audit import TrainingLaw
 from partial_equiv.convs import ContinuousConv
 from partial_equiv.datasets import DatasetInfo, Splits
-from partial_equiv.nets import PIXEL_NETS, LayerSubset, learned_subsets
-from partial_equiv.objectives import Classification
+from partial_equiv.nets import PIXEL_NETS, LayerSubset, SymmetryNet, learned_subsets
+from partial_equiv.objectives import Classification, Objective
 from partial_equiv.probes import Artifact, Probe, confusion_counts
 from partial_equiv.runs import (
     RunFolder,
@@ -23,6 +23,7 @@ from partial_equiv.runs import (
     read_log,
     rotation_probabilities,
     turned_copies,
+    write_standardised,
 )
 from partial_equiv.sampling import samplers
 from tester import device_of, evaluating, on_device
@@ -90,7 +91,7 @@ def summarise(
     subsets = learned_subsets(model)
     return {
         **{f"test/{name}": value for name, value in tested.items()},
-        "validation/accuracy": progress.best_value,
+        f"validation/{progress.monitor}": progress.best_value,
         "validation/loss": progress.best_loss,
         "best_epoch": progress.best_epoch,
         "epochs": progress.epoch,
@@ -117,6 +118,13 @@ def artifacts(config: Mapping[str, Any], probes: Mapping[str, Probe]) -> dict[st
     facts = {"label": title_of(config), "seed": config["seed"], "law": law_of(config["dataset"])}
     found = [pair for probe in probes.values() for pair in probe.artifacts().items()]
     return {name: facts | artifact if isinstance(artifact, dict) else artifact for name, artifact in found}
+
+
+def export(folder: Path, model: nn.Module, splits: Splits) -> None:
+    """Write the data sets that a run makes: after symmetry inference, its images turned upright."""
+    if isinstance(model, SymmetryNet):
+        with evaluating(model):
+            write_standardised(folder, model, splits)
 
 
 def closing(probes: Mapping[str, Probe], table: str) -> str:
@@ -151,10 +159,9 @@ def summary_table(config: Mapping[str, Any], summary: Mapping[str, Any], model: 
     counted = f"{summary['no_test']:,} images" + (f", {summary['note']}" if summary["note"] else "")
     rows = [
         ("run", f"{title_of(config)}, seed {config['seed']}"),
-        ("test accuracy", f"{100 * summary['test/accuracy']:.2f} %  ({counted})"),
-        ("test loss", f"{summary['test/loss']:.4f}"),
+        *tested_rows(summary, counted),
     ]
-    if summary["validation/accuracy"] is not None:
+    if summary.get("validation/accuracy") is not None:
         when = f"best of {summary['epochs']} epochs: {summary['best_epoch']}"
         rows.append(("validation accuracy", f"{100 * summary['validation/accuracy']:.2f} %  ({when})"))
     rows += [
@@ -173,9 +180,18 @@ def summary_table(config: Mapping[str, Any], summary: Mapping[str, Any], model: 
     if subsets:
         kept = [(subset.name, rotations_kept(subset), mirror_kept(subset)) for subset in subsets]
         parts.append(aligned([("layer", "rotations kept", "mirror probability"), *kept]))
-    else:
+    elif "test/accuracy" in summary:
         parts.append("this network learns no subset of its group")
     return "\n\n".join(parts)
+
+
+def tested_rows(summary: Mapping[str, Any], counted: str) -> list[tuple[str, str]]:
+    """Return what the test objective measured: accuracy and loss of a classifier, every mean of another objective."""
+    if "test/accuracy" in summary:
+        accuracy = ("test accuracy", f"{100 * summary['test/accuracy']:.2f} %  ({counted})")
+        return [accuracy, ("test loss", f"{summary['test/loss']:.4f}")]
+    means = [(key.replace("/", " "), f"{summary[key]:.4f}") for key in summary if key.count("/") == 1]
+    return [("test data", counted), *(row for row in means if row[0].startswith("test"))]
 
 
 def rotations_kept(subset: LayerSubset) -> str:
@@ -192,8 +208,8 @@ def mirror_kept(subset: LayerSubset) -> str:
     return "-" if subset.mirror is None else f"{subset.mirror:.2f}"
 
 
-def draw_figures(folder: RunFolder, tested: Classification, splits: Splits, test_loader: Any) -> None:
-    """Draw every figure of a run into its folder.
+def draw_figures(folder: RunFolder, tested: Objective, splits: Splits, test_loader: Any) -> None:
+    """Draw every figure of a run into its folder; those of symmetry inference are drawn by its probes.
 
     Args:
         folder: The run folder, with its log.
@@ -201,24 +217,31 @@ def draw_figures(folder: RunFolder, tested: Classification, splits: Splits, test
         splits: The data.
         test_loader: Batches of the test split.
     """
+    rows, info, images = read_log(folder.path), splits.info, splits.train
+    if rows:
+        folder.figure("curves", drawing.curves(rows))
+    if isinstance(tested, Classification):
+        draw_classifier(folder, tested, splits, test_loader)
+    shown = range(min(len(images), 48))
+    pictures = torch.stack([images.raw(index) for index in shown]).numpy()
+    names = [info.class_names[int(images.labels[index])] for index in shown]
+    title = f"{info.name}: training images"
+    folder.figure("sample_sheet", drawing.sample_sheet(pictures, names, title, info.note))
+
+
+def draw_classifier(folder: RunFolder, tested: Classification, splits: Splits, test_loader: Any) -> None:
+    """Draw what a classifier learned to keep, what it confuses, and how it answers to turns."""
     model, info, rows = tested.model, splits.info, read_log(folder.path)
     subsets = learned_subsets(model)
     turns = next((sampler.no_rotations for sampler in samplers(model)), None)
     folder.figure("learned_subsets", drawing.learned_subsets(subsets, turns))
     if rows:
         folder.figure("levels_over_epochs", drawing.levels_over_epochs(rows, [subset.name for subset in subsets]))
-        folder.figure("curves", drawing.curves(rows))
     with evaluating(tested):
         batches = on_device(test_loader, device_of(model))
         counts = confusion_counts(tested.scores, batches, info.no_classes)
     folder.figure("confusion_matrix", drawing.confusion_matrix(counts.numpy(), info.class_names))
     draw_response(folder, model, splits)
-    images = splits.train
-    shown = range(min(len(images), 48))
-    pictures = torch.stack([images.raw(index) for index in shown]).numpy()
-    names = [info.class_names[int(images.labels[index])] for index in shown]
-    title = f"{info.name}: training images"
-    folder.figure("sample_sheet", drawing.sample_sheet(pictures, names, title, info.note))
 
 
 def draw_response(folder: RunFolder, model: nn.Module, splits: Splits) -> None:

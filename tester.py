@@ -51,8 +51,8 @@ def device_of(module: nn.Module) -> torch.device:
 
 
 def moved(batch: Any, device: torch.device) -> Any:
-    """Return a NamedTuple of tensors on a device."""
-    return type(batch)(*(tensor.to(device, non_blocking=True) for tensor in batch))
+    """Return a NamedTuple of tensors on a device; what a batch has not, such as poses that nobody knows, stays None."""
+    return type(batch)(*(None if tensor is None else tensor.to(device, non_blocking=True) for tensor in batch))
 
 
 def on_device(loader: Iterable[Any], device: torch.device, max_steps: int | None = None) -> Iterator[Any]:

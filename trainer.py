@@ -71,6 +71,8 @@ def train_stages(
     for name in names[names.index(reached.stage) if reached else 0 :]:
         stage = stages[name]
         begun = reached is not None and reached.stage == name
+        if begun:
+            load_last(folder.path, stage)  # what the stage looks at is what it looked at when it began
         stage.objective.prepare(loaders.train)  # before the generators are put back
         progress = load_last(folder.path, stage) if begun else Progress(name, seconds=progress.seconds)
         progress = train(stage, loaders, folder, spec, progress, max_steps)
@@ -111,6 +113,7 @@ def train(
         if better(stage, progress, judged):
             value = judged[stage.objective.monitor]
             progress = replace(progress, best_epoch=number, best_value=value, best_loss=judged["loss"])
+            progress = replace(progress, monitor=stage.objective.monitor)
             save_best(folder.path, progress, stage, spec)
         save_last(folder.path, progress, stage, spec)
     return progress

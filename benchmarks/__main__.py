@@ -1,17 +1,18 @@
-"""Print every benchmark as Markdown: `python -m benchmarks [conv] [step] [default_job] [audit] [--rounds 15]`."""
+"""Print every benchmark as Markdown, or those that are named: `python -m benchmarks [name ..] [--rounds 15]`."""
 
 import argparse
 import sys
 from collections.abc import Callable
 
-from benchmarks import audit, conv, default_job, step
+from benchmarks import audit, conv, default_job, neighbours, step
 from benchmarks.timing import machine
 
 
 def main() -> None:
     """Run the benchmarks that were named, or all."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("names", nargs="*", metavar="name", help="conv, step, default_job, audit; none means all")
+    names = "conv, step, default_job, audit, neighbours"
+    parser.add_argument("names", nargs="*", metavar="name", help=f"{names}; none means all")
     parser.add_argument("--rounds", type=int, default=15, help="rounds whose median is taken")
     options = parser.parse_args()
     reports: dict[str, Callable[[], str]] = {
@@ -19,6 +20,7 @@ def main() -> None:
         "step": lambda: step.report(options.rounds),
         "default_job": default_job.report,
         "audit": lambda: audit.report(options.rounds),
+        "neighbours": neighbours.report,
     }
     unknown = set(options.names) - set(reports)
     if unknown:

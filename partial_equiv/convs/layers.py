@@ -96,7 +96,9 @@ class LiftingConv(ContinuousConv):
         elements = sample.elements
         taps = make_taps(resolve_size(self.size, *images.shape[-2:]), elements.dtype, elements.device)
         weight = self.weight(sample, None, elements.new_ones(1, 1), taps)
-        values = convolve(images.unsqueeze(2), weight, self.bias, self.padding, (elements.shape[0], self.out_channels), self.stride)
+        values = convolve(
+            images.unsqueeze(2), weight, self.bias, self.padding, (elements.shape[0], self.out_channels), self.stride
+        )
         return GroupFeatureMap(values, elements, sample.weights)
 
 
@@ -173,7 +175,9 @@ class GroupConv(ContinuousConv):
         elements, inputs, scale = _aligned(f, sample)
         taps = make_taps(resolve_size(self.size, *f.values.shape[-2:]), elements.dtype, elements.device)
         weight = self.weight(sample._replace(elements=elements), inputs, scale, taps)
-        values = convolve(f.values, weight, self.bias, self.padding, (elements.shape[0], self.out_channels), self.stride)
+        values = convolve(
+            f.values, weight, self.bias, self.padding, (elements.shape[0], self.out_channels), self.stride
+        )
         return GroupFeatureMap(values, elements, sample.weights)
 
 

@@ -134,7 +134,7 @@ def split(facts: DatasetInfo, planned: DatasetInfo, read: tuple[Labelled, Labell
     choices = zip((read[0], read[0], read[1]), positions, strict=True)
     return assemble(
         with_notes(planned, resized_note(facts, planned.size[0])),
-        *(Labelled(resize_images(images[index], planned.size), labels[index]) for (images, labels), index in choices),
+        *(Labelled(resize_images(part.images[index], planned.size), part.labels[index]) for part, index in choices),
     )
 
 

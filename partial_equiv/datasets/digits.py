@@ -1,5 +1,6 @@
 """The embedded default: 1,797 real handwritten digits that ship with scikit-learn, turned at random."""
 
+import dataclasses
 import math
 
 import torch
@@ -9,7 +10,8 @@ from torch.nn import functional
 from partial_equiv.datasets.counter import generator
 from partial_equiv.datasets.image_set import Splits
 from partial_equiv.datasets.info import DatasetInfo, plan, sized, turned_note, with_notes
-from partial_equiv.datasets.rotation import turn_randomly
+from partial_equiv.datasets.law import laws_of_turns
+from partial_equiv.datasets.rotation import random_angles, rotate_images
 from partial_equiv.datasets.split import Labelled, assemble, cut
 from partial_equiv.errors import UserError
 
@@ -24,6 +26,7 @@ FACTS = DatasetInfo(
     no_train=1_397,
     no_validation=0,
     no_test=400,
+    laws=laws_of_turns(10, 0),
 )
 
 
@@ -55,7 +58,8 @@ def load_digits(
         UserError: a value out of range.
     Source: Kaynak 1995 (UCI optical recognition of handwritten digits, test part); CC BY 4.0.
     """
-    planned = plan(sized(FACTS, size), no_train=no_train, no_validation=no_validation, no_test=no_test)
+    facts = dataclasses.replace(sized(FACTS, size), laws=laws_of_turns(FACTS.no_classes, rot_interval))
+    planned = plan(facts, no_train=no_train, no_validation=no_validation, no_test=no_test)
     if copies < 1:
         raise UserError(f"dataset.copies={copies} is out of range: give 1 or more turned copies of each training image")
     upright, labels = read_upright(size)
@@ -63,11 +67,12 @@ def load_digits(
     positions = cut(FACTS, planned, seed)
 
     def turned(index: Tensor, no_copies: int = 1) -> Labelled:
-        turns = [
-            turn_randomly(upright[index], index, rot_interval=rot_interval, seed=seed, stream=c)
-            for c in range(no_copies)
-        ]
-        return Labelled(torch.cat(turns).mul(255).round().to(torch.uint8), labels[index].repeat(no_copies))
+        poses = torch.cat(
+            [random_angles(index, rot_interval=rot_interval, seed=seed, stream=c) for c in range(no_copies)]
+        )
+        chosen = upright[index].repeat(no_copies, 1, 1, 1)
+        images = rotate_images(chosen, poses) if rot_interval else chosen
+        return Labelled(images.mul(255).round().to(torch.uint8), labels[index].repeat(no_copies), poses)
 
     pool, tested = sources[: FACTS.no_train], sources[FACTS.no_train :]
     return assemble(

@@ -15,15 +15,22 @@ from partial_equiv.datasets.info import DatasetInfo
 
 
 class Batch(NamedTuple):
-    """Images of a batch with their labels.
+    """Images of a batch with their labels, and with their poses where these are known.
 
+    Args:
+        images: Normalised pixels.
+        labels: Classes; all 0 where the data set has none.
+        index: Positions in the split.
+        pose: Angles in radians by which the images were turned, to score by and never to learn from; None where they
+            are unknown, and for augmented images, whose mirrors would turn the other way.
     Shape:
-        images [B, C, Y, X] float32 normalised, labels [B] int64, index [B] int64 (position in the split).
+        images [B, C, Y, X] float32, labels [B] int64, index [B] int64, pose [B] float32.
     """
 
     images: Tensor
     labels: Tensor
     index: Tensor  # type: ignore[assignment]  # hides tuple.index, which nothing needs of a batch
+    pose: Tensor | None = None
 
 
 class ImageSet(Dataset[Batch]):
@@ -37,8 +44,9 @@ class ImageSet(Dataset[Batch]):
         mean: Per channel, of pixels in [0, 1].
         std: Per channel, of pixels in [0, 1].
         augmentation: Fetches every batch in place of the plain images.
+        poses: Angles in radians by which the images were turned; None where they are unknown.
     Shape:
-        images uint8 [N, C, Y, X], labels int64 [N].
+        images uint8 [N, C, Y, X], labels int64 [N], poses [N].
     """
 
     def __init__(
@@ -49,14 +57,17 @@ class ImageSet(Dataset[Batch]):
         mean: Sequence[float],
         std: Sequence[float],
         augmentation: Augmentation | None = None,
+        poses: Tensor | None = None,
     ) -> None:
         """Keep the images; nothing is copied."""
         assert len(images) == len(labels), f"{len(images)} images, {len(labels)} labels"
+        assert poses is None or len(poses) == len(images), f"{len(images)} images, {poses.shape} poses"
         self.images = images
         self.labels = labels
         self.mean = tuple(mean)
         self.std = tuple(std)
         self.augmentation = augmentation
+        self.poses = None if poses is None else poses.float()  # some accelerators have no double precision
         self.epoch = 0
         deviation = torch.tensor(self.std, dtype=torch.float64)
         self._scale = (1 / (255 * deviation)).float()[:, None, None]
@@ -69,7 +80,9 @@ class ImageSet(Dataset[Batch]):
 
     def augmented(self, augmentation: Augmentation) -> "ImageSet":
         """Return the same images with an augmentation."""
-        return ImageSet(self.images, self.labels, mean=self.mean, std=self.std, augmentation=augmentation)
+        return ImageSet(
+            self.images, self.labels, mean=self.mean, std=self.std, augmentation=augmentation, poses=self.poses
+        )
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the draw of the augmentation."""
@@ -90,7 +103,8 @@ class ImageSet(Dataset[Batch]):
             pixels = self.images[chosen]
         else:
             pixels = self.augmentation.fetch(self.images, chosen, self.epoch)
-        return Batch(pixels.float().mul_(self._scale).add_(self._shift), self.labels[chosen], chosen)
+        pose = None if self.poses is None or self.augmentation is not None else self.poses[chosen]
+        return Batch(pixels.float().mul_(self._scale).add_(self._shift), self.labels[chosen], chosen, pose)
 
     def __getitems__(self, index: Sequence[int]) -> Batch:
         """Return the batch of the given positions: the door that torch's DataLoader uses for whole batches."""

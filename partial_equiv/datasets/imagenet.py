@@ -3,13 +3,9 @@
 import dataclasses
 import functools
 import re
-from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from partial_equiv.datasets.files import folder_of
@@ -20,7 +16,7 @@ from partial_equiv.datasets.pictures import (
     Pictures,
     PictureStore,
     centre_crop,
-    list_classes,
+    list_part,
     shorter_side,
 )
 from partial_equiv.datasets.shard_files import open_shards
@@ -45,14 +41,6 @@ PARTS = ("train", "val")
 CLASSES = "classes.txt"
 NUMBERED = re.compile(r"-[0-9]{5}-of-[0-9]{5}$")
 REMEDY = "put ImageNet as <root>/imagenet/{train,val}/<class>/<image>, or its shards into <root>/imagenet/shards"
-
-
-class Part(NamedTuple):
-    """Image files of one split: paths below its folder, classes, and the names of the classes."""
-
-    names: NDArray[np.str_]
-    labels: Tensor
-    classes: tuple[str, ...]
 
 
 class Opened(NamedTuple):
@@ -125,8 +113,8 @@ def open_pictures(folder: Path) -> Opened:
     if any(is_record(path) for place in places if place.is_dir() for path in place.iterdir()):
         line = f"python -m partial_equiv.datasets.shards --tfrecord {folder} --out {folder / SHARDS}"
         raise UserError(f"{folder} holds TFRecord files, which cannot be read in any order: convert them with {line}")
-    train = list_part(folder / PARTS[0])
-    test = list_part(folder / PARTS[1], train.classes)
+    train = list_part(folder / PARTS[0], REMEDY)
+    test = list_part(folder / PARTS[1], REMEDY, train.classes)
     stores = (PictureFiles(folder / name, part.names, REMEDY) for name, part in zip(PARTS, (train, test), strict=True))
     return Opened(next(stores), train.labels, next(stores), test.labels, train.classes)
 
@@ -145,32 +133,6 @@ def record_files(folder: Path, part: str) -> list[Path]:
         for path in sorted(place.iterdir())
         if is_record(path) and (place != folder or path.name.startswith(part))
     ]
-
-
-def list_part(folder: Path, classes: Sequence[str] = ()) -> Part:
-    """Return the image files of one official split.
-
-    Args:
-        folder: With one folder for each class.
-        classes: Those of training; empty for training itself.
-
-    Raises:
-        UserError: absent, without class folders, with an empty one, or with one that training lacks.
-    """
-    files = list_classes(folder, REMEDY)
-    if not files:
-        raise UserError(f"{folder} holds no class folders: {REMEDY}")
-    if empty := [name for name, paths in files.items() if not paths]:
-        raise UserError(f"{folder / empty[0]} holds no image: fill or delete it")
-    known = tuple(classes) or tuple(files)
-    if strange := [name for name in files if name not in set(known)]:
-        raise UserError(f"{folder / strange[0]} is a class without training images: delete it, or add it to training")
-    if len(known) < 2:
-        raise UserError(f"{folder} holds the one class {known[0]}: at least 2 are needed")
-    number = {name: label for label, name in enumerate(known)}
-    labels = torch.tensor([number[name] for name in files])
-    counts = torch.tensor([len(paths) for paths in files.values()])
-    return Part(np.array([p for paths in files.values() for p in paths]), labels.repeat_interleave(counts), known)
 
 
 def open_all_shards(folder: Path) -> Opened:

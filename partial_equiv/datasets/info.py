@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from partial_equiv.datasets.law import Law
 from partial_equiv.errors import UserError
 
 
@@ -32,6 +33,8 @@ class DatasetInfo:
         note: What a reader of a number must know, for example that a subset was used; shown with every result.
         crop_padding: Pixels of padding of the published augmentation `resnet`; None where the set has none.
         crop_law: Boxes of the published augmentation `inception`; None where the set has none.
+        laws: By which the training images of each class are turned; None where nobody knows.
+        labelled: Whether the labels were given; if not, all are 0 and there is one class.
     """
 
     name: str
@@ -47,6 +50,8 @@ class DatasetInfo:
     note: str = ""
     crop_padding: int | None = None
     crop_law: CropLaw | None = None
+    laws: tuple[Law, ...] | None = None
+    labelled: bool = True
 
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

@@ -1,5 +1,6 @@
 """MNIST from its idx files, upright or turned at random."""
 
+import dataclasses
 import functools
 import math
 from collections.abc import Callable, Sequence
@@ -13,6 +14,7 @@ from torch import Tensor
 from partial_equiv.datasets.files import fetch, folder_of, read_exactly
 from partial_equiv.datasets.image_set import Splits
 from partial_equiv.datasets.info import DatasetInfo, plan, resized_note, sized, turned_note, with_notes
+from partial_equiv.datasets.law import laws_of_turns
 from partial_equiv.datasets.resizing import resize_images
 from partial_equiv.datasets.rotation import normal_angles, random_angles, rotate_images
 from partial_equiv.datasets.split import Labelled, assemble, cut
@@ -29,6 +31,7 @@ FACTS = DatasetInfo(
     no_train=60_000,
     no_validation=0,
     no_test=10_000,
+    laws=laws_of_turns(10, 0),
 )
 TRAIN, TEST = 0, 1
 """Streams of random angles: a position in the one file says nothing of the same position in the other."""
@@ -80,15 +83,17 @@ def load_mnist(
         UserError: a value out of range, or two laws at once; a file is missing, truncated or not MNIST's.
     """
     angles, turned = law_of_angles(rot_interval, rot_normal, seed)
-    planned = plan(sized(FACTS, size), no_train=no_train, no_validation=no_validation, no_test=no_test)
+    facts = dataclasses.replace(sized(FACTS, size), laws=laws_of_turns(FACTS.no_classes, rot_interval, rot_normal))
+    planned = plan(facts, no_train=no_train, no_validation=no_validation, no_test=no_test)
     mnist = read_mnist(root, download=download)
     positions = cut(FACTS, planned, seed)
 
     def prepared(images: Tensor, labels: Tensor, index: Tensor, stream: int) -> Labelled:
-        chosen = images[index]
+        chosen, poses = images[index], torch.zeros(len(index))
         if turned and (turn_test or stream == TRAIN):
-            chosen = rotate_images(chosen, angles(index, stream=stream))
-        return Labelled(resize_images(chosen, planned.size), labels[index])
+            poses = angles(index, stream=stream)
+            chosen = rotate_images(chosen, poses)
+        return Labelled(resize_images(chosen, planned.size), labels[index], poses)
 
     upright_test = "test images upright" if turned and not turn_test else ""
     return assemble(

@@ -18,7 +18,13 @@ from partial_equiv.errors import UserError
 
 SIX = 6
 FACTS_180 = dataclasses.replace(
-    FACTS, name="MNIST6-180", no_classes=2, class_names=("6", "6 turned by 180 degrees"), no_train=11_836, no_test=1_916
+    FACTS,
+    name="MNIST6-180",
+    no_classes=2,
+    class_names=("6", "6 turned by 180 degrees"),
+    no_train=11_836,
+    no_test=1_916,
+    laws=None,
 )
 FACTS_M = dataclasses.replace(FACTS_180, name="MNIST6-M", class_names=("6", "6 mirrored"))
 

@@ -1,4 +1,4 @@
-"""Anyone's images and labels, from npz files."""
+"""Anyone's images, from npz files, with labels or without."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -10,12 +10,16 @@ from torch import Tensor
 from partial_equiv.datasets.counter import generator
 from partial_equiv.datasets.files import folder_of
 from partial_equiv.datasets.image_set import Splits
-from partial_equiv.datasets.info import DatasetInfo, plan
-from partial_equiv.datasets.npz_file import LAYOUT, read_npz
+from partial_equiv.datasets.info import DatasetInfo, plan, with_notes
+from partial_equiv.datasets.npz_file import LAYOUT, read_images
 from partial_equiv.datasets.split import Labelled, assemble, cut
 from partial_equiv.errors import UserError
 
 TEST_SHARE = 5  # one image in five is for test where no test file is given
+NO_LABELS = "no labels"
+
+Arrays = tuple[Tensor, Tensor | None]
+"""Images, and labels where there are any."""
 
 
 def load_npz(
@@ -29,8 +33,11 @@ def load_npz(
 ) -> Splits:
     """Return images and labels of npz files; mean and standard deviation are those of the training images.
 
+    Without labels all images are of one class, and `info` says so. Other arrays of a file are not read.
+
     Args:
-        root: File or files with `images` uint8 [N,H,W] or [N,H,W,3] and `labels` [N], classes counted from 0.
+        root: File or files with `images` [N,H,W] or [N,H,W,3], uint8 or numbers in [0, 1], and perhaps `labels` [N],
+            classes counted from 0.
         test_root: The same for test; None sets a seeded fifth of `root` aside.
         no_train: Training images; None is all that is left.
         no_validation: Images held out of training; None is a tenth.
@@ -48,6 +55,9 @@ def load_npz(
         if tested[0].shape[1:] != pool[0].shape[1:]:
             found = f"{list(pool[0].shape[1:])} in dataset.root, {list(tested[0].shape[1:])} in dataset.test_root"
             raise UserError(f"the images differ in channels, height or width ({found}): give files of one kind")
+        if (pool[1] is None) != (tested[1] is None):
+            bare = "root" if pool[1] is None else "test_root"
+            raise UserError(f"dataset.{bare} has no labels, the other has: add `labels` to it, or remove them there")
     facts = describe(pool, tested)
     planned = plan(facts, no_train=no_train, no_validation=no_validation, no_test=no_test)
     positions = cut(facts, planned, seed)
@@ -55,11 +65,16 @@ def load_npz(
     choices = zip((pool, pool, tested), positions, strict=True)
     return assemble(
         dataclasses.replace(planned, mean=mean, std=std),
-        *(Labelled(images[index], labels[index]) for (images, labels), index in choices),
+        *(Labelled(images[index], labels_of(images, labels)[index]) for (images, labels), index in choices),
     )
 
 
-def read_files(root: str | Sequence[str] | None, key: str) -> tuple[Tensor, Tensor]:
+def labels_of(images: Tensor, labels: Tensor | None) -> Tensor:
+    """Return the labels, 0 for all images that have none."""
+    return torch.zeros(len(images), dtype=torch.int64) if labels is None else labels
+
+
+def read_files(root: str | Sequence[str] | None, key: str) -> Arrays:
     """Return images and labels of one or several files, joined.
 
     Raises:
@@ -68,35 +83,51 @@ def read_files(root: str | Sequence[str] | None, key: str) -> tuple[Tensor, Tens
     paths = [root] if isinstance(root, str) else list(root or [])
     if not paths or "" in paths:
         raise UserError(f"dataset.{key} is empty: give dataset.{key}=<file.npz> or a list [a.npz,b.npz]; {LAYOUT}")
-    arrays = [read_npz(folder_of(path)) for path in paths]
+    arrays = [read_images(folder_of(path)) for path in paths]
     kinds = {tuple(images.shape[1:]) for images, _ in arrays}
     if len(kinds) > 1:
         raise UserError(f"the files of dataset.{key} hold images [C,H,W] of different kinds: {sorted(kinds)}")
-    images, labels = (torch.cat(tensors) for tensors in zip(*arrays, strict=True))
-    return images, labels
+    labels = [labels for _, labels in arrays if labels is not None]
+    if 0 < len(labels) < len(arrays):
+        bare = next(path for path, (_, found) in zip(paths, arrays, strict=True) if found is None)
+        raise UserError(f"{bare} has no labels, other files of dataset.{key} have: add `labels` to it, or leave it out")
+    return torch.cat([images for images, _ in arrays]), torch.cat(labels) if labels else None
 
 
-def set_aside(pool: tuple[Tensor, Tensor], seed: int) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+def set_aside(pool: Arrays, seed: int) -> tuple[Arrays, Arrays]:
     """Cut a seeded fifth off for test.
 
     Raises:
         UserError: fewer than 3 images, one for each split.
     """
     images, labels = pool
-    if len(labels) < 3:
-        raise UserError(
-            f"dataset.root holds {len(labels)} images: training, validation and test need at least 3 together"
-        )
-    order = torch.randperm(len(labels), generator=generator(seed))
-    kept, tested = order.tensor_split([len(order) - max(1, len(order) // TEST_SHARE)])
+    kept, tested = draw_test(len(images), seed)
+    if labels is None:
+        return (images[kept], None), (images[tested], None)
     return (images[kept], labels[kept]), (images[tested], labels[tested])
 
 
-def describe(pool: tuple[Tensor, Tensor], tested: tuple[Tensor, Tensor]) -> DatasetInfo:
+def draw_test(no_images: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Return the positions of the images that are kept, and of a seeded fifth for test.
+
+    Raises:
+        UserError: fewer than 3 images, one for each split.
+    """
+    if no_images < 3:
+        raise UserError(
+            f"dataset.root holds {no_images} images: training, validation and test need at least 3 together"
+        )
+    order = torch.randperm(no_images, generator=generator(seed))
+    kept, tested = order.tensor_split([no_images - max(1, no_images // TEST_SHARE)])
+    return kept, tested
+
+
+def describe(pool: Arrays, tested: Arrays) -> DatasetInfo:
     """Return the facts of the arrays; mean and standard deviation follow once the training images are known."""
-    images, labels = pool
-    no_classes = max(2, int(labels.max()) + 1, int(tested[1].max()) + 1)
-    return DatasetInfo(
+    images, _ = pool
+    given = [labels for _, labels in (pool, tested) if labels is not None]
+    no_classes = max([2, *(int(labels.max()) + 1 for labels in given)]) if given else 1
+    info = DatasetInfo(
         name="npz",
         in_channels=images.shape[1],
         no_classes=no_classes,
@@ -104,13 +135,15 @@ def describe(pool: tuple[Tensor, Tensor], tested: tuple[Tensor, Tensor]) -> Data
         mean=(0.0,) * images.shape[1],
         std=(1.0,) * images.shape[1],
         class_names=tuple(str(label) for label in range(no_classes)),
-        no_train=len(labels),
+        no_train=len(images),
         no_validation=0,
-        no_test=len(tested[1]),
+        no_test=len(tested[0]),
+        labelled=bool(given),
         crop_padding=max(
             1, min(images.shape[2:]) // 8
         ),  # the share that is published for CIFAR (4 of 32) and STL10 (12 of 96)
     )
+    return info if given else with_notes(info, NO_LABELS)
 
 
 def moments(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:

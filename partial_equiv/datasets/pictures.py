@@ -5,9 +5,9 @@ Axes: B images of a batch, Y X pixels.
 
 import io
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -44,7 +44,7 @@ class Pictures:
 
     Args:
         store: The pictures.
-        frame: Picture uint8 [3, Y, X] -> image uint8 [3, *size], the same function for all; plain enough to be sent to
+        frame: Picture uint8 [3, Y, X] -> image uint8 [C, *size], the same function for all; plain enough to be sent to
             a reading process.
     """
 
@@ -58,8 +58,16 @@ class Pictures:
         return len(self.store)
 
     def __getitem__(self, index: Tensor) -> Tensor:
-        """Return the images at `index`, uint8 [B, 3, Y, X]."""
+        """Return the images at `index`, uint8 [B, C, Y, X]."""
         return torch.stack([self.frame(self.store.picture(position)) for position in index.tolist()])
+
+
+class Part(NamedTuple):
+    """Picture files of one split: paths below its folder, classes, and the names of the classes."""
+
+    names: NDArray[np.str_]
+    labels: Tensor
+    classes: tuple[str, ...]
 
 
 class PictureFiles:
@@ -129,19 +137,54 @@ def list_classes(folder: Path, remedy: str) -> dict[str, list[str]]:
         UserError: it cannot be read.
     """
     try:
-        classes = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir())
-        return {
-            name: sorted(f"{name}/{e.name}" for e in os.scandir(folder / name) if e.name.lower().endswith(ENDINGS))
-            for name in classes
-        }
+        classes = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and entry.name[0] != ".")
+        return {name: [f"{name}/{file}" for file in list_pictures(folder / name)] for name in classes}
     except OSError as error:
         raise UserError(f"{folder} cannot be read ({error.strerror}): {remedy}") from error
+
+
+def list_pictures(folder: Path) -> list[str]:
+    """Return the image files of a folder by name; hidden ones are left out, as some systems put them beside others."""
+    return sorted(e.name for e in os.scandir(folder) if e.name.lower().endswith(ENDINGS) and e.name[0] != ".")
+
+
+def list_part(folder: Path, remedy: str, classes: Sequence[str] = ()) -> Part:
+    """Return the image files of one split.
+
+    Args:
+        folder: With one folder for each class.
+        remedy: End of a message.
+        classes: Those of training; empty for training itself.
+
+    Raises:
+        UserError: absent, without class folders, with an empty one, or with one that training lacks.
+    """
+    files = list_classes(folder, remedy)
+    if not files:
+        raise UserError(f"{folder} holds no class folders: {remedy}")
+    if empty := [name for name, paths in files.items() if not paths]:
+        raise UserError(f"{folder / empty[0]} holds no image: fill or delete it")
+    known = tuple(classes) or tuple(files)
+    if strange := [name for name in files if name not in set(known)]:
+        raise UserError(f"{folder / strange[0]} is a class without training images: delete it, or add it to training")
+    if len(known) < 2:
+        raise UserError(f"{folder} holds the one class {known[0]}: at least 2 are needed")
+    number = {name: label for label, name in enumerate(known)}
+    labels = torch.tensor([number[name] for name in files])
+    counts = torch.tensor([len(paths) for paths in files.values()])
+    return Part(np.array([p for paths in files.values() for p in paths]), labels.repeat_interleave(counts), known)
 
 
 def whole(picture: Tensor, *, size: tuple[int, int], circle: bool) -> Tensor:
     """Return the whole picture at another size; with `circle`, pixels outside the inscribed circle are zero."""
     image = resize_images(picture[None], size)[0]
     return torch.where(inscribed_circle(size), image, 0) if circle else image
+
+
+def to_grey(picture: Tensor) -> Tensor:
+    """Return the brightness of a picture, uint8 [1, Y, X] of [3, Y, X], as Pillow computes it (ITU-R 601)."""
+    weights = torch.tensor([19_595, 38_470, 7_471], dtype=torch.int32)[:, None, None]
+    return ((picture.int() * weights).sum(dim=0, keepdim=True) + 32_768).div(65_536, rounding_mode="floor").byte()
 
 
 def inscribed_circle(size: tuple[int, int]) -> Tensor:
@@ -151,7 +194,7 @@ def inscribed_circle(size: tuple[int, int]) -> Tensor:
 
 
 def centre_crop(picture: Tensor, *, size: int, shorter: int) -> Tensor:
-    """Return the middle of a picture whose shorter side was resized first, uint8 [3, size, size]."""
+    """Return the middle of a picture [C, Y, X] whose shorter side was resized first, uint8 [C, size, size]."""
     height, width = picture.shape[-2:]
     least = min(height, width)
     height, width = (int(shorter * side / least) for side in (height, width))

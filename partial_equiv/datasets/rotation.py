@@ -73,10 +73,7 @@ def random_angles(index: Tensor, *, rot_interval: float, seed: int, stream: int 
     Raises:
         UserError: `rot_interval` is out of range.
     """
-    if not 0 <= rot_interval <= 180:
-        raise UserError(
-            f"rot_interval={rot_interval} is out of range: give degrees from 0 (upright) to 180 (full circle)"
-        )
+    check_interval(rot_interval)
     return torch.from_numpy(2 * uniform(seed, stream, index.numpy()) - 1) * math.radians(rot_interval)
 
 
@@ -97,14 +94,27 @@ def normal_angles(index: Tensor, *, rot_normal: Sequence[float], seed: int, stre
         UserError: not two finite numbers, or a negative deviation.
     Source: Box & Muller 1958.
     """
-    if len(rot_normal) != 2 or not all(map(math.isfinite, rot_normal)) or rot_normal[1] < 0:
-        raise UserError(
-            f"rot_normal={list(rot_normal)} is no normal law: give [mean, std] in degrees with a std of 0 or more"
-        )
+    check_normal(rot_normal)
     mean, std = rot_normal
     first, second = (uniform(seed, stream, index.numpy(), draw) for draw in (0, 1))
     standard = np.sqrt(-2 * np.log1p(-first)) * np.cos(2 * math.pi * second)
     return torch.from_numpy(np.radians(mean + std * standard))
+
+
+def check_interval(rot_interval: float) -> None:
+    """Raise UserError if this is no bound of angles in degrees."""
+    if not 0 <= rot_interval <= 180:
+        raise UserError(
+            f"rot_interval={rot_interval} is out of range: give degrees from 0 (upright) to 180 (full circle)"
+        )
+
+
+def check_normal(rot_normal: Sequence[float]) -> None:
+    """Raise UserError if this is no mean and standard deviation in degrees."""
+    if len(rot_normal) != 2 or not all(map(math.isfinite, rot_normal)) or rot_normal[1] < 0:
+        raise UserError(
+            f"rot_normal={list(rot_normal)} is no normal law: give [mean, std] in degrees with a std of 0 or more"
+        )
 
 
 def turn_randomly(images: Tensor, index: Tensor, *, rot_interval: float, seed: int, stream: int = 0) -> Tensor:

@@ -20,7 +20,8 @@ from tqdm import tqdm
 
 from partial_equiv.datasets.counter import generator
 from partial_equiv.datasets.files import folder_of
-from partial_equiv.datasets.imagenet import CLASSES, PARTS, list_part, record_files
+from partial_equiv.datasets.imagenet import CLASSES, PARTS, REMEDY, record_files
+from partial_equiv.datasets.pictures import list_part
 from partial_equiv.datasets.shard_files import MOST_BYTES, MOST_CLASSES
 from partial_equiv.datasets.tfrecord import read_examples
 from partial_equiv.errors import UserError
@@ -75,8 +76,8 @@ def write_folder(folder: Path, out: Path, no_images_shard: int) -> None:
     Raises:
         UserError: a folder is missing, empty or unfit, a file cannot be read, or the shards cannot be written.
     """
-    train = list_part(folder / PARTS[0])
-    parts = {PARTS[0]: train, PARTS[1]: list_part(folder / PARTS[1], train.classes)}
+    train = list_part(folder / PARTS[0], REMEDY)
+    parts = {PARTS[0]: train, PARTS[1]: list_part(folder / PARTS[1], REMEDY, train.classes)}
 
     def samples(name: str) -> Iterator[Sample]:
         part = parts[name]

@@ -10,6 +10,7 @@ from partial_equiv.datasets.augmentation import CropFlip, ImageSource, Inception
 from partial_equiv.datasets.counter import generator
 from partial_equiv.datasets.image_set import ImageSet, Splits
 from partial_equiv.datasets.info import DatasetInfo
+from partial_equiv.datasets.pictures import Pictures
 from partial_equiv.errors import UserError
 from partial_equiv.menu import nearest
 
@@ -25,10 +26,11 @@ class Cut(NamedTuple):
 
 
 class Labelled(NamedTuple):
-    """Images and labels of one split."""
+    """Images and labels of one split, and by which angles the images were turned: radians [N], None if unknown."""
 
     images: ImageSource
     labels: Tensor
+    poses: Tensor | None = None
 
 
 def cut(facts: DatasetInfo, planned: DatasetInfo, seed: int) -> Cut:
@@ -61,7 +63,8 @@ def first(no_images: int, no_kept: int, seed: int) -> Tensor:
 def assemble(info: DatasetInfo, train: Labelled, validation: Labelled, test: Labelled) -> Splits:
     """Put images and facts together; the counts of `info` are set to those of the images."""
     learn, select, report = (
-        ImageSet(images, labels, mean=info.mean, std=info.std) for images, labels in (train, validation, test)
+        ImageSet(images, labels, mean=info.mean, std=info.std, poses=poses)
+        for images, labels, poses in (train, validation, test)
     )
     info = dataclasses.replace(info, no_train=len(learn), no_validation=len(select), no_test=len(report))
     return Splits(learn, select, report, info)
@@ -88,6 +91,8 @@ def augment_training(splits: Splits, augment: str | None, seed: int) -> Splits:
     if name == "resnet" and info.crop_padding is not None:
         return splits._replace(train=splits.train.augmented(CropFlip(info.crop_padding, seed)))
     if name == "inception" and info.crop_law is not None:
+        if not isinstance(splits.train.images, Pictures):
+            raise UserError("augment=inception cuts boxes from upright pictures, dataset.law turns them: leave one out")
         return splits._replace(train=splits.train.augmented(InceptionCrop(info.crop_law, info.size, seed)))
     defined = ["none"] + ["resnet"] * (info.crop_padding is not None) + ["inception"] * (info.crop_law is not None)
     raise UserError(f"augment={augment} is not defined for dataset={info.name}: give augment={' or '.join(defined)}")

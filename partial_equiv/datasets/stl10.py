@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from partial_equiv.datasets.files import fetch, folder_of, read_exactly
 from partial_equiv.datasets.image_set import Splits
@@ -57,10 +58,10 @@ def load_stl10(
     return assemble(planned, *(Labelled(images[index], labels[index]) for (images, labels), index in choices))
 
 
-def read_part(folder: Path, part: str, no_images: int, remedy: str) -> Labelled:
+def read_part(folder: Path, part: str, no_images: int, remedy: str) -> tuple[Tensor, Tensor]:
     """Return the images and labels of one split; the file stores columns first and counts classes from 1."""
     labels = torch.from_numpy(read_exactly(folder / f"{part}_y.bin", no_images, remedy)).long() - 1
     if labels.min() < 0 or labels.max() >= FACTS.no_classes:
         raise UserError(f"{folder / f'{part}_y.bin'} holds labels outside 1 to 10: delete it, then {remedy}")
     pixels = read_exactly(folder / f"{part}_X.bin", no_images * 3 * 96 * 96, remedy)
-    return Labelled(torch.from_numpy(pixels).reshape(-1, 3, 96, 96).transpose(2, 3).contiguous(), labels)
+    return torch.from_numpy(pixels).reshape(-1, 3, 96, 96).transpose(2, 3).contiguous(), labels

@@ -1,29 +1,42 @@
 """Networks of group convolutions, and `build`, which makes one from plain choices."""
 
 from partial_equiv.nets.augerino import Augerino
+from partial_equiv.nets.autoencoder import Autoencoder, CanonicalDecoder, Reconstruction
 from partial_equiv.nets.build import NETS, PIXEL_NETS, build
 from partial_equiv.nets.ckresnet import CKResNet
+from partial_equiv.nets.encoder import Code, GroupConvEncoder, InvariantEncoder
 from partial_equiv.nets.gcnn import GCNN
 from partial_equiv.nets.gconvnet import GConvNet
 from partial_equiv.nets.gresnet import GResNet
 from partial_equiv.nets.kit import ConvChoices, ConvKit, GroupChoices, KernelChoices, make_kit
 from partial_equiv.nets.liftingnet import LiftingNet
 from partial_equiv.nets.subsets import LayerSubset, learned_subsets
+from partial_equiv.nets.symmetry_net import LevelHead, Prediction, Reading, SymmetryNet
 
 __all__ = [
     "GCNN",
     "NETS",
     "PIXEL_NETS",
     "Augerino",
+    "Autoencoder",
     "CKResNet",
+    "CanonicalDecoder",
+    "Code",
     "ConvChoices",
     "ConvKit",
     "GConvNet",
     "GResNet",
     "GroupChoices",
+    "GroupConvEncoder",
+    "InvariantEncoder",
     "KernelChoices",
     "LayerSubset",
+    "LevelHead",
     "LiftingNet",
+    "Prediction",
+    "Reading",
+    "Reconstruction",
+    "SymmetryNet",
     "build",
     "learned_subsets",
     "make_kit",

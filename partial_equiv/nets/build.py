@@ -9,7 +9,7 @@ from torch import nn
 from partial_equiv.convs import NORMS
 from partial_equiv.errors import UserError
 from partial_equiv.kernels import KERNELS
-from partial_equiv.menu import bind, choose, nearest
+from partial_equiv.menu import bind, choose, nearest, parameters
 from partial_equiv.nets.augerino import Augerino, check_augerino
 from partial_equiv.nets.ckresnet import CKResNet
 from partial_equiv.nets.gcnn import GCNN
@@ -17,9 +17,12 @@ from partial_equiv.nets.gconvnet import GConvNet
 from partial_equiv.nets.gresnet import GResNet
 from partial_equiv.nets.kit import ConvChoices, ConvKit, GroupChoices, KernelChoices, make_kit
 from partial_equiv.nets.liftingnet import LiftingNet
+from partial_equiv.nets.symmetry_net import SymmetryNet
 
 SECTIONS = ("net", "conv", "kernel", "base_group", "info")
-FACTS = ("in_channels", "no_classes", "size", "kit")
+FACTS = ("in_channels", "no_classes", "size")
+SCALE = ("mean", "std")
+"""Facts that only networks which undo the normalisation of their images need."""
 
 
 NETS: dict[str, Callable[..., nn.Module]] = {
@@ -28,6 +31,7 @@ NETS: dict[str, Callable[..., nn.Module]] = {
     "GConvNet": GConvNet,
     "GResNet": GResNet,
     "LiftingNet": LiftingNet,
+    "SymmetryNet": SymmetryNet,
     "AugerinoCKResNet": CKResNet,
     "AugerinoGCNN": GCNN,
 }
@@ -42,14 +46,14 @@ def build(spec: Mapping[str, Mapping[str, Any]]) -> nn.Module:
 
     Args:
         spec: {"net", "conv", "kernel", "base_group", "info"}: what the config groups of these names say, and the facts
-            of the data: in_channels, no_classes and size = [Y, X] in pixels.
+            of the data: in_channels, no_classes and size = [Y, X] in pixels; for SymmetryNet mean and std too.
     Shape:
-        The network maps images [B, C, Y, X] to logits [B, no_classes].
+        The network maps images [B, C, Y, X] to logits [B, no_classes]; SymmetryNet to levels [B].
     Raises:
         UserError: an unknown section, name, key, type or combination; the message says what would be right.
     """
     _check_keys(spec, SECTIONS, "")
-    _check_keys(spec["info"], FACTS[:-1], "info.")
+    _check_keys(spec["info"], FACTS, "info.", optional=SCALE)
     net, kernel = dict(spec["net"]), dict(spec["kernel"])
     layout = {key: kernel.pop(key) for key in ("size", "angle") if key in kernel} | {
         "no_hidden": kernel.get("no_hidden")
@@ -63,22 +67,26 @@ def build(spec: Mapping[str, Mapping[str, Any]]) -> nn.Module:
         choose(NORMS, net.pop("norm", None), "net.norm"),
     )
     name = net.pop("type", None)
-    make_net = bind(NETS, name, net, "net", later=FACTS)
-    facts = {**spec["info"], "size": tuple(spec["info"]["size"])}
+    make_net = bind(NETS, name, net, "net", later=(*FACTS, *SCALE, "kit"))
+    wanted = parameters(NETS[name])
+    facts = {key: spec["info"].get(key) for key in (*FACTS, *SCALE) if key in wanted}
+    if missing := [f"info.{key}" for key, value in facts.items() if value is None]:
+        raise UserError(f"net.type={name} needs {' and '.join(missing)} in the spec: give one number per channel")
+    facts["size"] = tuple(spec["info"]["size"])
     if name not in AVERAGED:
         return make_net(**facts, kit=kit)
     check_augerino(kit, net)
     return Augerino(make_net(**facts, kit=_plain(kit)), kit.augmentation())
 
 
-def _check_keys(given: Mapping[str, Any], known: Sequence[str], where: str) -> None:
-    """Check that a part of a spec has the keys that `build` reads, and no other.
+def _check_keys(given: Mapping[str, Any], known: Sequence[str], where: str, optional: Sequence[str] = ()) -> None:
+    """Check that a part of a spec has the keys that `build` reads, and no other but optional ones.
 
     Raises:
         UserError: one is unknown or missing.
     """
     for key in given:
-        if key not in known:
+        if key not in (*known, *optional):
             raise UserError(f"{where}{key!r} is not a part of a spec: give {', '.join(known)}{nearest(key, known)}")
     for key in known:
         if key not in given:

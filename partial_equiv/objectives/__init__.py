@@ -1,7 +1,9 @@
 """Objectives: what a network is trained for, as a module that turns a batch into one step."""
 
+from partial_equiv.objectives.canonicalization import CENTRES, Canonicalization
 from partial_equiv.objectives.classification import Classification
 from partial_equiv.objectives.objective import Objective, Step
+from partial_equiv.objectives.symmetry_level import SymmetryLevel
 from partial_equiv.objectives.terms import (
     Record,
     Regulariser,
@@ -12,11 +14,14 @@ from partial_equiv.objectives.terms import (
 )
 
 __all__ = [
+    "CENTRES",
+    "Canonicalization",
     "Classification",
     "Objective",
     "Record",
     "Regulariser",
     "Step",
+    "SymmetryLevel",
     "Term",
     "monotonic_penalty",
     "published_weight_decay",

@@ -6,7 +6,7 @@ Axes: B batch, K classes, D draws.
 import contextlib
 import math
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -36,8 +36,8 @@ class Classification(Objective):
         UserError: a negative number of draws.
     """
 
-    monitor: ClassVar[str] = "accuracy"
-    mode: ClassVar[Literal["min", "max"]] = "max"
+    monitor = "accuracy"
+    mode = "max"
 
     def __init__(
         self, model: nn.Module, *, regularisers: Mapping[str, Regulariser] | None = None, no_draws: int = 0

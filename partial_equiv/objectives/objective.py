@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from torch import Tensor, nn
 
@@ -28,8 +28,8 @@ class Objective(nn.Module, ABC):
 
     model: nn.Module
     """What is kept after the training, and what probes measure."""
-    monitor: ClassVar[str]
-    mode: ClassVar[Literal["min", "max"]]
+    monitor: str
+    mode: Literal["min", "max"]
 
     @abstractmethod
     def forward(self, batch: Any) -> Step:

@@ -2,10 +2,14 @@
 
 from collections.abc import Callable, Mapping
 
+from partial_equiv.probes.clusters import Clusters
 from partial_equiv.probes.confusion import ClassAccuracy, confusion_counts
+from partial_equiv.probes.downstream import Downstream
 from partial_equiv.probes.equivariance import Equivariance
+from partial_equiv.probes.ood import OutOfDistribution
 from partial_equiv.probes.orbit import Orbit
 from partial_equiv.probes.probe import Artifact, Probe
+from partial_equiv.probes.symmetry import Symmetry
 from partial_equiv.probes.unlearning import Unlearning, tap_means
 
 PROBES: Mapping[str, Callable[..., Probe]] = {
@@ -13,15 +17,23 @@ PROBES: Mapping[str, Callable[..., Probe]] = {
     "orbit": Orbit,
     "audit": Equivariance,
     "unlearning": Unlearning,
+    "symmetry": Symmetry,
+    "ood": OutOfDistribution,
+    "clusters": Clusters,
+    "downstream": Downstream,
 }
 
 __all__ = [
     "PROBES",
     "Artifact",
     "ClassAccuracy",
+    "Clusters",
+    "Downstream",
     "Equivariance",
     "Orbit",
+    "OutOfDistribution",
     "Probe",
+    "Symmetry",
     "Unlearning",
     "confusion_counts",
     "tap_means",

@@ -5,6 +5,7 @@ from partial_equiv.runs.environment import device_name, environment_facts
 from partial_equiv.runs.folder import RunFolder, Sink, read_log
 from partial_equiv.runs.reading import FinishedRun, open_run, open_splits
 from partial_equiv.runs.responses import rotation_probabilities, turned_copies
+from partial_equiv.runs.standardised import write_standardised
 from partial_equiv.runs.state import load_model, load_network, load_state, save_state
 from partial_equiv.runs.wandb_sink import make_wandb_sink
 
@@ -25,4 +26,5 @@ __all__ = [
     "save_state",
     "turned_copies",
     "write_artifact",
+    "write_standardised",
 ]

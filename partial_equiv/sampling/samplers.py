@@ -85,8 +85,8 @@ class RandomGridSampler(Sampler):
 class IntervalSampler(Sampler):
     """Turns within a learned interval [-pi level, pi level]; the mirrored half, if any, behind one learned gate.
 
-    The level starts at `initial_level`, by default the whole circle, and is used clamped to [0, 1] with the gradient of the identity, so that
-    it can come back from either end; the optimiser projects it after each step.
+    The level starts at `initial_level`, by default the whole circle, and is used clamped to [0, 1] with the gradient of
+    the identity, so that it can come back from either end; the optimiser projects it after each step.
 
     Args:
         group: A group with all rotations (SE2, E2).

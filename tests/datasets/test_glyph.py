@@ -68,7 +68,7 @@ def test_tap_means_tell_the_turn_on_inexact_grids_alone(seed):
 def test_the_least_network_learns_the_turn_iff_the_grid_is_inexact():
     finals = {}
     for size in (32, 33):
-        images, labels, _ = load_glyph(**{**KEYS, "size": size}).train[range(2)]
+        images, labels, *_ = load_glyph(**{**KEYS, "size": size}).train[range(2)]
         torch.manual_seed(0)
         conv, head = torch.nn.Conv2d(1, 1, 3, stride=2, padding=1), torch.nn.Linear(1, 2)
         optimizer = torch.optim.SGD([*conv.parameters(), *head.parameters()], lr=1e-2, momentum=0.9)

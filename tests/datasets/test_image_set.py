@@ -36,7 +36,9 @@ def test_batch_is_normalised_as_torchvision_does():
 def test_every_door_gives_the_same_batch():
     image_set = make_set()
     for index in ([4], torch.tensor([4]), 4, np.int64(4)):
-        assert all(torch.equal(a, b) for a, b in zip(image_set[index], image_set.__getitems__([4]), strict=True))
+        assert all(
+            torch.equal(a, b) for a, b in zip(image_set[index][:3], image_set.__getitems__([4])[:3], strict=True)
+        )
     assert torch.equal(image_set.raw(4), image_set.images[4])
     assert torch.equal(image_set.raw(-1), image_set.images[9])
     with pytest.raises(IndexError):

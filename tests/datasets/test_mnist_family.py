@@ -1,15 +1,18 @@
 """MNIST, rotated MNIST and the sixes: numbered images in the published layout, and the real files where present."""
 
+import math
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
-from partial_equiv.datasets import rotate_images
+from partial_equiv.datasets import DATASETS, Law, rotate_images
 from partial_equiv.datasets.mnist import load_mnist, read_mnist
 from partial_equiv.datasets.mnist6 import load_mnist6_180, load_mnist6_m
+from partial_equiv.datasets.mnist_12k import load_mnist_12k
 from partial_equiv.datasets.resizing import resize_images
 from partial_equiv.datasets.rotated_mnist import STAND_IN, TEST_FILE, TRAIN_FILE, load_rotated_mnist, read_amat
 from partial_equiv.datasets.rotation import normal_angles, random_angles
@@ -329,3 +332,101 @@ def test_download_of_what_is_missing(fake_mnist, tmp_path, monkeypatch):
     monkeypatch.setattr("partial_equiv.datasets.mnist.fetch", fetched)
     assert len(read_mnist(root, download=True).test_labels) == 10_000
     assert calls == [("t10k-labels-idx1-ubyte.gz", "ec29112dd5afa0611ce80d1b7f02629c")]
+
+
+UPRIGHT_12K = {"title": "MNIST-12k", **COUNTS, "no_validation": 2_400}
+
+
+def test_a_set_of_symmetry_inference_draws_disjoint_sources_and_says_what_it_is(fake_mnist):
+    splits = load_mnist_12k(root=str(fake_mnist), **{**UPRIGHT_12K, "title": "MNIST-Rot60"})
+    parts = [positions_of(s.images) for s in splits[:3]]
+    assert [len(part) for part in parts] == [9_600, 2_400, 50_000]
+    assert len(set.union(*parts)) == 62_000
+    assert (splits.info.name, splits.info.note) == ("MNIST-Rot60", "seeded draw from MNIST, not the published files")
+    assert splits.info.laws == (Law("none"),) * 10
+    assert not any(s.poses.any() for s in splits[:3])
+    again, other = (load_mnist_12k(root=str(fake_mnist), **{**UPRIGHT_12K, "seed": seed}) for seed in (42, 7))
+    assert torch.equal(again.train.images, splits.train.images)
+    assert not torch.equal(other.train.images, splits.train.images)
+
+
+def test_a_set_of_symmetry_inference_has_the_sources_of_rotated_mnist(fake_mnist):
+    keys = {**COUNTS, "no_validation": 2_400, "no_train": 20, "no_test": 10}
+    rotated = load_rotated_mnist(root=str(fake_mnist), rot_interval=0, **keys)
+    upright = load_mnist_12k(root=str(fake_mnist), title="a", **keys)
+    for one, other in zip(rotated[:3], upright[:3], strict=True):
+        assert torch.equal(one.images, other.images) and torch.equal(one.labels, other.labels)
+
+
+def test_published_files_are_preferred_to_a_draw(tmp_path, monkeypatch):
+    files = {
+        name: (torch.full((no, 1, 28, 28), no // 1_000, dtype=torch.uint8), torch.arange(no) % 10)
+        for name, no in (("mnist_train.amat", 12_000), ("mnist_test.amat", 50_000))
+    }
+    seen = []
+
+    def read(path, no_lines, archive):
+        seen.append((no_lines, archive))
+        return files[path.name]
+
+    monkeypatch.setattr("partial_equiv.datasets.mnist_12k.read_amat", read)
+    (tmp_path / "mnist_train.amat").touch()
+    splits = load_mnist_12k(root=str(tmp_path), **UPRIGHT_12K)
+    assert seen == [(12_000, "mnist.zip"), (50_000, "mnist.zip")]
+    assert [int(s.images.max()) for s in splits[:3]] == [12, 12, 50]
+    assert [len(s) for s in splits[:3]] == [9_600, 2_400, 50_000]
+    assert splits.test.labels.tolist() == [i % 10 for i in range(50_000)]
+    assert splits.info.note == ""
+
+
+def test_half_of_the_published_files_is_told(tmp_path):
+    write_amat(tmp_path / "mnist_train.amat", 3)
+    with pytest.raises(UserError, match="mnist_train.amat .*3 images where 12,000 are due.*: unpack mnist.zip into"):
+        load_mnist_12k(root=str(tmp_path), **UPRIGHT_12K)
+    with pytest.raises(UserError, match="train-images-idx3-ubyte is missing"):
+        load_mnist_12k(root=str(tmp_path / "none"), **UPRIGHT_12K)
+
+
+def test_what_turns_by_a_key_has_poses_and_a_law(fake_mnist):
+    keys = {**COUNTS, "no_train": 40, "no_test": 30}
+    mnist = {**AS_PUBLISHED, **keys, "root": str(fake_mnist)}
+    upright, interval, normal, moved, half = (
+        load_mnist(**{**mnist, "rot_interval": 0, **law})
+        for law in (
+            {},
+            {"rot_interval": 45},
+            {"rot_normal": [0, 20]},
+            {"rot_normal": [45, 20]},
+            {"rot_interval": 180, "turn_test": False},
+        )
+    )
+    rotated = load_rotated_mnist(root=str(fake_mnist), rot_interval=180, **keys)
+    laws = [Law("none"), Law("uniform", 45), Law("normal", 20), None, Law("full"), Law("full")]
+    for splits, law in zip((upright, interval, normal, moved, half, rotated), laws, strict=True):
+        assert splits.info.laws == (None if law is None else (law,) * 10)
+    for splits in (interval, normal, moved, half):
+        for before, after in zip(upright[:3], splits[:3], strict=True):
+            gap = rotate_images(before.images, after.poses.double()).int() - after.images.int()
+            assert gap.abs().max() <= 1  # a pose is kept in single precision
+    assert not half.test.poses.any() and half.validation.poses.abs().max() > 2
+    assert load_mnist6_180(root=str(fake_mnist), rot_interval=30, **COUNTS).info.laws is None
+
+
+def test_official_files_have_the_full_law_and_no_poses(tmp_path, monkeypatch):
+    blank = {n: (torch.zeros(n, 1, 28, 28, dtype=torch.uint8), torch.zeros(n).long()) for n in (12_000, 50_000)}
+    monkeypatch.setattr("partial_equiv.datasets.rotated_mnist.read_amat", lambda path, n: blank[n])
+    (tmp_path / TRAIN_FILE).touch()
+    splits = load_rotated_mnist(root=str(tmp_path), rot_interval=180, **COUNTS)
+    assert splits.info.laws == (Law("full"),) * 10
+    assert all(s.poses is None and s[[0]].pose is None for s in splits[:3])
+
+
+def test_real_digits_turn_as_pillow_turns_them(real_data):
+    keys = {**UPRIGHT_12K, "root": str(real_data), "no_train": 200, "no_test": 10}
+    laws = ["none"] + [f"uniform:{18 * d}" for d in range(1, 10)]
+    upright, turned = (DATASETS["MNIST-12k"](law=law, **keys).train for law in (None, laws))
+    for before, after, pose in zip(upright.images, turned.images, turned.poses.tolist(), strict=True):
+        expected = Image.fromarray(before[0].numpy()).rotate(math.degrees(pose), Image.Resampling.BILINEAR)
+        gap = torch.from_numpy(np.array(expected)).int() - after[0].int()
+        assert gap[2:-2, 2:-2].abs().max() <= 2
+    assert (turned.poses.abs() > 1).sum() > 30

@@ -192,7 +192,7 @@ def test_pcam_is_read_on_demand_with_workers_as_without(tmp_path):
     for alone, helped in zip(
         make_loader(splits.train, no_workers=0, **keys), make_loader(splits.train, no_workers=1, **keys), strict=True
     ):
-        assert all(torch.equal(a, b) for a, b in zip(alone, helped, strict=True))
+        assert all(torch.equal(a, b) for a, b in zip(alone[:3], helped[:3], strict=True))
 
 
 def test_pcam_is_resized_when_it_is_read(tmp_path):

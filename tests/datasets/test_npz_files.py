@@ -12,8 +12,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from partial_equiv.datasets import DATASETS, Law, write_npz
 from partial_equiv.datasets.npz import load_npz, moments
-from partial_equiv.datasets.npz_file import read_npz
+from partial_equiv.datasets.npz_file import read_images, read_npz
 from partial_equiv.errors import UserError
 
 COUNTS = {"no_train": None, "no_validation": None, "no_test": None, "seed": 42}
@@ -169,7 +170,12 @@ def test_damage_is_told_or_harmless(data):
 @pytest.mark.parametrize(
     ("arrays", "message"),
     [
-        ({"images": np.zeros((20, 4, 4), dtype=np.float32)}, "images are float32"),
+        ({"images": np.full((20, 4, 4), 255, dtype=np.float32)}, "images are float32 from 255 to 255"),
+        ({"images": np.linspace(-0.01, 1, 320).reshape(20, 4, 4)}, "images are float64 from -0.01 to 1;"),
+        ({"images": np.full((20, 4, 4), np.nan)}, "images are float64 from nan to nan"),
+        ({"images": np.where(np.arange(320) == 7, np.inf, 0).reshape(20, 4, 4)}, "from 0 to inf"),
+        ({"images": np.zeros((20, 4, 4), dtype=np.complex64)}, "images are complex64"),
+        ({"images": np.zeros((20, 4, 4), dtype=np.int64)}, "images are int64"),
         ({"images": np.zeros((20, 16), dtype=np.uint8)}, r"images are uint8 \[20, 16\]"),
         ({"images": np.zeros((20, 4, 4, 4), dtype=np.uint8)}, r"\[20, 4, 4, 4\]"),
         ({"images": np.zeros((20, 0, 4), dtype=np.uint8)}, r"\[20, 0, 4\]"),
@@ -219,3 +225,76 @@ def test_real_turntable(real_data):
     splits = load_npz(root=str(real_data / "npz" / "coil20_32x32.npz"), test_root=None, **COUNTS)
     assert (splits.info.no_classes, splits.info.size) == (20, (32, 32))
     assert sum(len(s) for s in splits[:3]) == 1_440
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_numbers_in_the_unit_interval_become_bytes(tmp_path, dtype):
+    levels = np.arange(256, dtype=np.uint8).reshape(4, 8, 8)
+    np.savez(tmp_path / "a.npz", images=(levels / 255).astype(dtype))
+    images, labels = read_images(tmp_path / "a.npz")
+    assert np.array_equal(images[:, 0].numpy(), levels)
+    assert labels is None
+
+
+def test_images_without_labels(tmp_path):
+    np.savez(tmp_path / "a.npz", images=np.arange(50, dtype=np.uint8).repeat(36).reshape(50, 6, 6))
+    splits = load_npz(root=str(tmp_path / "a.npz"), test_root=None, **COUNTS)
+    info = splits.info
+    assert (info.labelled, info.no_classes, info.class_names, info.note) == (False, 1, ("0",), "no labels")
+    assert set.union(*(positions_of(s.images) for s in splits[:3])) == set(range(50))
+    assert not any(s.labels.any() for s in splits[:3])
+    with pytest.raises(UserError, match="has no array 'labels'"):
+        read_npz(tmp_path / "a.npz")
+    turned = DATASETS["npz"](root=str(tmp_path / "a.npz"), test_root=None, law="full", **COUNTS)
+    assert turned.info.laws == (Law("full"),)
+    with pytest.raises(UserError, match="2 laws of angles are given .* because the images have no labels"):
+        DATASETS["npz"](root=str(tmp_path / "a.npz"), test_root=None, law=["full", "none"], **COUNTS)
+
+
+def test_labels_in_some_files_only_are_told(tmp_path):
+    named = write(tmp_path / "a.npz")
+    np.savez(tmp_path / "b.npz", images=np.zeros((5, 6, 5), dtype=np.uint8))
+    bare = str(tmp_path / "b.npz")
+    with pytest.raises(UserError, match=r"b.npz has no labels, other files of dataset.root have"):
+        load_npz(root=[named, bare], test_root=None, **COUNTS)
+    with pytest.raises(UserError, match=r"dataset.test_root has no labels, the other has"):
+        load_npz(root=named, test_root=bare, **COUNTS)
+    with pytest.raises(UserError, match=r"dataset.root has no labels, the other has"):
+        load_npz(root=bare, test_root=named, **COUNTS)
+
+
+@pytest.mark.parametrize("no_channels", [1, 3])
+def test_what_is_written_is_read(tmp_path, no_channels):
+    images = torch.randint(0, 256, (30, no_channels, 7, 5), dtype=torch.uint8)
+    labels, pose = torch.arange(30) % 4, torch.rand(30)
+    for part in ("train", "test"):
+        write_npz(tmp_path / f"{part}.npz", images, labels=labels, index=torch.arange(30), pose=pose, level=None)
+    found = read_npz(tmp_path / "train.npz")
+    assert torch.equal(found[0], images) and torch.equal(found[1], labels)
+    with np.load(tmp_path / "train.npz", allow_pickle=False) as arrays:
+        assert set(arrays) == {"images", "labels", "index", "pose"}
+        assert arrays["images"].shape == ((30, 7, 5) if no_channels == 1 else (30, 7, 5, 3))
+        assert np.array_equal(arrays["pose"], pose.numpy())
+    splits = load_npz(root=str(tmp_path / "train.npz"), test_root=str(tmp_path / "test.npz"), **COUNTS)
+    assert torch.equal(splits.test.images, images)
+    assert splits.test.poses is None
+
+
+def test_a_file_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
+    path = tmp_path / "a.npz"
+    write_npz(path, torch.zeros(3, 1, 4, 4, dtype=torch.uint8))
+    before = path.read_bytes()
+
+    def broken(path, **_):
+        Path(path).write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(np, "savez_compressed", broken)
+    with pytest.raises(UserError, match=r"a.npz cannot be written \(No space left on device\)"):
+        write_npz(path, torch.ones(3, 1, 4, 4, dtype=torch.uint8))
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+    with pytest.raises(UserError, match="cannot be written"):
+        write_npz(tmp_path / "none" / "a.npz", torch.ones(3, 1, 4, 4, dtype=torch.uint8))
+    with pytest.raises(UserError, match="images of 2 channels have no place in an npz"):
+        write_npz(path, torch.ones(3, 2, 4, 4, dtype=torch.uint8))

@@ -1,0 +1,166 @@
+"""What `cfg/train/*.yaml` may say, checked: choices of the loop, of one stage, and of each method."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from partial_equiv.errors import UserError
+from partial_equiv.menu import bind, choose, nearest, parameters
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassificationChoices:
+    """What `cfg/train/classification.yaml` says beyond the loop; see there."""
+
+    weight_decay_kind: Literal["decoupled", "published"]
+    monotonic_decay_loss: float
+
+    def __post_init__(self) -> None:
+        """Check the ranges.
+
+        Raises:
+            UserError: a number is out of range.
+        """
+        check_not_negative("monotonic_decay_loss", self.monotonic_decay_loss)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SymmetryChoices:
+    """What `cfg/train/symmetry.yaml` says beyond the loop; see there."""
+
+    centre: Literal["cos", "geodesic", "l1_identity"] | None
+    centre_weight: float
+    turned: bool
+    selection: Literal["loss", "reconstruction"]
+    no_neighbours: int
+    estimator: str
+    corrections: dict  # type: ignore[type-arg]
+
+    def __post_init__(self) -> None:
+        """Check the ranges.
+
+        Raises:
+            UserError: a number is out of range, or an unknown correction.
+        """
+        check_not_negative("centre_weight", self.centre_weight)
+        if self.no_neighbours < 2:
+            raise UserError(f"train.no_neighbours={self.no_neighbours} is out of range: give 2 or more, for example 45")
+        bind({"corrections": Corrections}, "corrections", self.corrections, "train.corrections")()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Corrections:
+    """Switches of `partial_equiv.symmetry.estimate`."""
+
+    signed: bool
+    centring: bool
+    trimming: bool
+    noise_correction: bool
+
+
+Method = ClassificationChoices | SymmetryChoices
+METHODS: Mapping[str, type[Method]] = {"classification": ClassificationChoices, "symmetry": SymmetryChoices}
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainChoices:
+    """What every method says of the training loop, and what this one says beyond it."""
+
+    method: Method
+    do: bool
+    batch_size: int
+    epochs: int
+    stages: dict  # type: ignore[type-arg]
+    lr: float
+    lr_probs: float | None
+    lr_omega0: float | None
+    optimizer: str
+    optimizer_params: dict  # type: ignore[type-arg]
+    scheduler: str | None
+    scheduler_params: dict  # type: ignore[type-arg]
+    weight_decay: float
+    gradient_clip: float | None
+    precision: Literal["float32", "bfloat16"]
+    patience: int | None
+    probes: list[str]
+
+    def __post_init__(self) -> None:
+        """Check the ranges.
+
+        Raises:
+            UserError: a number is out of range.
+        """
+        for key in ("lr", "lr_probs", "lr_omega0", "gradient_clip"):
+            check_positive(f"train.{key}", getattr(self, key))
+        check_not_negative("weight_decay", self.weight_decay)
+        for key in ("batch_size", "epochs", "patience"):
+            check_count(f"train.{key}", getattr(self, key))
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageChoices:
+    """What a stage may say for itself; null takes the value of `train`."""
+
+    epochs: int | None = None
+    lr: float | None = None
+
+
+def bind_train(cfg: Mapping[str, Any]) -> TrainChoices:
+    """Return the checked choices of `train`.
+
+    Raises:
+        UserError: an unknown method or key, a missing key, a wrong type, or a value out of range.
+    """
+    keywords = dict(cfg["train"])
+    name = keywords.pop("type", None)
+    method = choose(METHODS, name, "train.type")
+    loop = [key for key in parameters(TrainChoices) if key != "method"]
+    known = [*loop, *parameters(method)]
+    for key in keywords:
+        if key not in known:
+            raise UserError(f"train.{key} is not a key of {name}: {', '.join(known)}{nearest(str(key), known)}")
+    own = {key: keywords.pop(key) for key in parameters(method) if key in keywords}
+    chosen = bind({name: method}, name, own, "train")()
+    choices: TrainChoices = bind({name: TrainChoices}, name, keywords, "train", later=("method",))(method=chosen)
+    return choices
+
+
+def stage_choices(choices: TrainChoices, names: tuple[str, ...]) -> dict[str, StageChoices]:
+    """Return what each stage takes: its own epochs and rate, or those of `train`.
+
+    Raises:
+        UserError: a stage that this method has not, an unknown key, or a value out of range.
+    """
+    for name in choices.stages:
+        if name not in names:
+            known = ", ".join(names)
+            raise UserError(f"train.stages.{name} is not a stage of this method: {known}{nearest(name, names)}")
+    found = {}
+    for name in names:
+        given = choices.stages.get(name) or {}
+        if not isinstance(given, dict):
+            raise UserError(f"train.stages.{name}={given!r} is not a group of keys: give train.stages.{name}.epochs=5")
+        own = bind({name: StageChoices}, name, given, f"train.stages.{name}")()
+        check_count(f"train.stages.{name}.epochs", own.epochs)
+        check_positive(f"train.stages.{name}.lr", own.lr)
+        found[name] = StageChoices(epochs=own.epochs or choices.epochs, lr=own.lr or choices.lr)
+    return found
+
+
+def check_positive(key: str, value: float | None) -> None:
+    """Refuse what is not above 0 and finite; None is fine."""
+    if value is not None and not 0 < value < math.inf:
+        raise UserError(f"{key}={value} is out of range: give a number above 0, for example 0.001")
+
+
+def check_not_negative(key: str, value: float) -> None:
+    """Refuse what is below 0 or not finite."""
+    if not 0 <= value < math.inf:
+        raise UserError(f"train.{key}={value} is out of range: give 0 (off) or more")
+
+
+def check_count(key: str, value: int | None) -> None:
+    """Refuse what is below 1; None is fine."""
+    if value is not None and value < 1:
+        raise UserError(f"{key}={value} is out of range: give 1 or more, or null")
