@@ -225,7 +225,8 @@ def stored_config(folder: Path, asked: Mapping[str, Any], overrides: Sequence[st
     if isinstance(dataset, dict):  # else the check of the keys says so
         stored["dataset"] = LATER_KEYS.get(str(dataset.get("type")), {}) | dataset
     for path in may_change:
-        take_up(stored, asked, path)
+        if one_kind(stored, asked, path.partition(".")[0]):
+            take_up(stored, asked, path)
     for override in overrides:
         path = override.partition("=")[0].lstrip("+~").partition("@")[0]
         if not any(path == allowed or path.startswith(f"{allowed}.") for allowed in may_change):
@@ -238,6 +239,12 @@ def stored_config(folder: Path, asked: Mapping[str, Any], overrides: Sequence[st
         if source is not None and key in source and target is not None:
             target[key] = copy.deepcopy(source[key])
     return normalise(stored | {word: str(folder)})
+
+
+def one_kind(stored: Mapping[str, Any], asked: Mapping[str, Any], group: str) -> bool:
+    """Say whether a group of keys is of one type in both: the stages of one method are no default for another's."""
+    kinds = [tree[group].get("type") for tree in (stored, asked) if isinstance(tree.get(group), dict)]
+    return len(set(kinds)) <= 1
 
 
 def take_up(stored: dict[str, Any], asked: Mapping[str, Any], path: str) -> None:

@@ -1,10 +1,13 @@
 """From the configuration to what is trained and how: ordered stages, the objective of the test, and probes."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
+import yaml
 from torch import nn
 from torch.optim import Optimizer
 
@@ -26,6 +29,8 @@ from partial_equiv.probes import PROBES, Probe
 from partial_equiv.sampling import set_hard_gates
 from schedules import Schedule, make_schedule
 from train_choices import ClassificationChoices, Method, SymmetryChoices, TrainChoices, bind_train, stage_choices
+
+OPTIONS = Path(__file__).parent / "cfg/dataset"
 
 
 class Stage(NamedTuple):
@@ -223,12 +228,36 @@ def construct_probes(
     """
     choices = bind_test(cfg) if when == "test" else bind_train(cfg)
     found: dict[str, Probe] = {}
-    known = {"class_names": info.class_names, "laws": info.laws, "train": train, "seed": cfg["seed"]}
+    known = {
+        "class_names": info.class_names,
+        "laws": info.laws,
+        "train": train,
+        "seed": cfg.get("seed"),
+        "dataset_words": dataset_words(cfg.get("dataset") or {}),
+    }
     for name in choices.probes:
         make = choose(PROBES, name, f"{when}.probes")
         facts = {key: value for key, value in known.items() if key in parameters(make)}
         found[name] = bind({name: make}, name, cfg["test"].get(name, {}), f"test.{name}", later=tuple(facts))(**facts)
     return found
+
+
+def dataset_words(chosen: Mapping[str, Any]) -> list[str]:
+    """Return the words of the command line that choose a data set: its option, and every key that is not its default.
+
+    What an option file takes from the environment, such as a folder, stays with the environment.
+    """
+    option = OPTIONS / f"{chosen.get('type')}.yaml"
+    defaults = yaml.safe_load(option.read_text(encoding="utf-8")) if option.is_file() else {}
+    changed = {
+        key: value
+        for key, value in chosen.items()
+        if key != "type" and defaults.get(key) != value and not str(defaults.get(key)).startswith("${")
+    }
+    words = [
+        f"dataset.{key}={json.dumps(value).replace(chr(34), '').replace(' ', '')}" for key, value in changed.items()
+    ]
+    return [f"dataset={chosen.get('type')}", *words]
 
 
 def bind_test(cfg: Mapping[str, Any]) -> EvaluationChoices:

@@ -127,10 +127,10 @@ def bind_train(cfg: Mapping[str, Any]) -> TrainChoices:
 
 
 def stage_choices(choices: TrainChoices, names: tuple[str, ...]) -> dict[str, StageChoices]:
-    """Return what each stage takes: its own epochs and rate, or those of `train`.
+    """Return what each stage takes: its own epochs and rate, or those of `train`; a stage of 0 epochs is left out.
 
     Raises:
-        UserError: a stage that this method has not, an unknown key, or a value out of range.
+        UserError: a stage that this method has not, an unknown key, a value out of range, or no stage is left.
     """
     for name in choices.stages:
         if name not in names:
@@ -142,9 +142,14 @@ def stage_choices(choices: TrainChoices, names: tuple[str, ...]) -> dict[str, St
         if not isinstance(given, dict):
             raise UserError(f"train.stages.{name}={given!r} is not a group of keys: give train.stages.{name}.epochs=5")
         own = bind({name: StageChoices}, name, given, f"train.stages.{name}")()
-        check_count(f"train.stages.{name}.epochs", own.epochs)
         check_positive(f"train.stages.{name}.lr", own.lr)
-        found[name] = StageChoices(epochs=own.epochs or choices.epochs, lr=own.lr or choices.lr)
+        epochs = choices.epochs if own.epochs is None else own.epochs
+        if epochs < 0:
+            raise UserError(f"train.stages.{name}.epochs={epochs} is negative: give 0 (leave it out) or more, or null")
+        if epochs:
+            found[name] = StageChoices(epochs=epochs, lr=own.lr or choices.lr)
+    if not found:
+        raise UserError("every stage has 0 epochs: give one of them some, or set train.do=false")
     return found
 
 

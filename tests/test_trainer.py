@@ -336,7 +336,9 @@ def test_another_network_or_optimiser_is_refused(tmp_path):
         ({"stages": {"classify": None}}, "not a stage of this method"),
         ({"stages": {"classification": {"epoch": 3}}}, "did you mean 'epochs'"),
         ({"stages": {"classification": 3}}, "is not a group of keys"),
-        ({"stages": {"classification": {"epochs": -3}}}, "epochs=-3 is out of range"),
+        ({"stages": {"classification": {"epochs": -3}}}, "epochs=-3 is negative"),
+        ({"stages": {"classification": {"epochs": 0}}}, "every stage has 0 epochs"),
+        ({"stages": {"classification": {"lr": 0.0}}}, "lr=0.0 is out of range"),
         ({"type": "classificatoin"}, "did you mean 'classification'"),
     ],
 )

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 
 from partial_equiv.probes.clusters import Clusters
 from partial_equiv.probes.confusion import ClassAccuracy, confusion_counts
+from partial_equiv.probes.data_symmetry import DataReport
 from partial_equiv.probes.downstream import Downstream
 from partial_equiv.probes.equivariance import Equivariance
 from partial_equiv.probes.ood import OutOfDistribution
@@ -21,6 +22,7 @@ PROBES: Mapping[str, Callable[..., Probe]] = {
     "ood": OutOfDistribution,
     "clusters": Clusters,
     "downstream": Downstream,
+    "data_symmetry": DataReport,
 }
 
 __all__ = [
@@ -28,6 +30,7 @@ __all__ = [
     "Artifact",
     "ClassAccuracy",
     "Clusters",
+    "DataReport",
     "Downstream",
     "Equivariance",
     "Orbit",

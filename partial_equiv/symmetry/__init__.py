@@ -4,6 +4,7 @@ No network and no training. `FAMILIES` names the laws, `PUBLISHED_ESTIMATORS` th
 """
 
 from partial_equiv.symmetry.angles import CircularMean, circular_mean, wrap
+from partial_equiv.symmetry.data_symmetry import DataSymmetry, SymmetryTest, symmetry_of_data
 from partial_equiv.symmetry.families import FAMILIES, SYMMETRY_FAMILIES, SymmetryFamily, family_levels
 from partial_equiv.symmetry.neighbourhood import Neighbourhood, estimate
 from partial_equiv.symmetry.neighbours import Neighbours, nearest_neighbours
@@ -21,6 +22,8 @@ from partial_equiv.symmetry.scores import (
     score_levels,
     score_poses,
 )
+from partial_equiv.symmetry.suggestion import Suggestion, suggest
+from partial_equiv.symmetry.two_sample import TwoSample, two_sample_test
 
 __all__ = [
     "FAMILIES",
@@ -28,12 +31,16 @@ __all__ = [
     "SYMMETRY_FAMILIES",
     "CircularMean",
     "ClusterScores",
+    "DataSymmetry",
     "DetectionScores",
     "LevelScores",
     "Neighbourhood",
     "Neighbours",
     "PoseScores",
+    "Suggestion",
     "SymmetryFamily",
+    "SymmetryTest",
+    "TwoSample",
     "circular_mean",
     "class_deviations",
     "cyclic_order_published",
@@ -48,5 +55,8 @@ __all__ = [
     "score_detection",
     "score_levels",
     "score_poses",
+    "suggest",
+    "symmetry_of_data",
+    "two_sample_test",
     "wrap",
 ]

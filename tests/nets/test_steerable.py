@@ -13,7 +13,7 @@ import torch
 
 from partial_equiv.errors import UserError
 from partial_equiv.nets.steerable import E2cnnEncoder, EscnnEncoder
-from partial_equiv.nets.steerable_peers import load_e2cnn, load_escnn, rotations_of_e2cnn
+from partial_equiv.nets.steerable_peers import load_escnn, rotations_of_e2cnn
 from tests import oracles
 
 ENCODERS = {"escnn": EscnnEncoder, "e2cnn": E2cnnEncoder}
@@ -32,13 +32,13 @@ def settled(name, images, **choices):
     """Return an encoder whose norms have seen images, so that vectors of every frequency pass their thresholds."""
     encoder = make(name, **choices).train()
     with torch.no_grad():
-        for _ in range(40):
+        for _ in range(25):
             encoder(images)
     return encoder.eval()
 
 
 def blobs(no_images, angle=0.0, side=28, in_channels=2):
-    """Return soft spots around the centre, turned counter-clockwise as displayed by formula: no pixel is interpolated."""
+    """Return soft spots around the centre, turned counter-clockwise by formula: no pixel is interpolated."""
     generator = torch.Generator().manual_seed(0)
     radius, where, size = torch.rand((3, no_images, in_channels, 5, 1, 1), generator=generator)
     where = 2 * math.pi * where + angle
@@ -85,28 +85,30 @@ def test_quarter_turns_are_exact(name, side, resolution):
 @both
 @pytest.mark.parametrize("degrees", [30, 45, 77, -140])
 def test_the_pose_follows_any_turn_within_degrees(name, degrees):
-    encoder = settled(name, blobs(32), resolution=29)
+    encoder = settled(name, blobs(16), resolution=25)
     angle = math.radians(degrees)
     with torch.no_grad():
-        code, other = encoder(blobs(32)), encoder(blobs(32, angle))
-    error = pose_errors(code, other, angle).median()
-    change = (other.z - code.z).norm() / code.z.norm()
-    print(name, degrees, error, change)
-    assert error < 10 and change < 0.1
+        code, other = encoder(blobs(16)), encoder(blobs(16, angle))
+    # Measured over ten seeds: SEE
+    assert pose_errors(code, other, angle).median() < 6
+    assert (other.z - code.z).norm() < 0.1 * code.z.norm()
     assert pose_errors(code, other, -angle).median() > 30
 
 
+@pytest.mark.filterwarnings("ignore:indexing with dtype torch.uint8")
 @both
 def test_a_layer_is_the_peers_own(name):
     """Filters expanded in every pass, against the layers as the peers run them."""
-    encoder, peer = make(name), LOADERS[name]()
+    encoder, e = make(name).eval(), LOADERS[name]().nn
     before, block = encoder.blocks[:2]
-    conv = peer.nn.R2Conv(before.target, block.target, 5, padding=2, bias=False)
+    conv = e.R2Conv(before.target, block.target, 5, padding=2, bias=False)
+    parts = [(block.of_scalars, "scalars"), (block.of_vectors, "vectors")]
+    nonlinearity = e.MultipleModule(block.target, 4 * ["scalars"] + 2 * ["vectors"], parts)
     with torch.no_grad():
         conv.weights.copy_(block.weights)
     x = torch.randn(2, before.target.size, 9, 9)
-    expected = block.nonlinearity(conv(peer.nn.GeometricTensor(x, before.target))).tensor
-    assert expected.abs().max() > 0.1
+    expected = nonlinearity(conv(e.GeometricTensor(x, before.target))).tensor
+    assert expected[:, :4].abs().max() > 0.1 and expected[:, 4:].abs().max() > 0.1
     torch.testing.assert_close(block(x), expected)
 
 
@@ -138,6 +140,7 @@ def test_weights_of_the_historical_layout_are_counted_by_its_closed_forms(h, d, 
     assert total == sum(weights) + 2 * h * d + 2 * h + 6 * 6 * h  # norms and thresholds: 6 h in each of 6 layers
 
 
+@pytest.mark.filterwarnings("ignore:indexing with dtype torch.uint8")
 def test_turns_by_a_sixteenth_have_the_filters_of_all_turns():
     peer = oracles.load_e2cnn()
     if rotations_of_e2cnn(peer)[1] != "SO2":
@@ -182,10 +185,9 @@ def test_a_state_has_the_same_names_in_every_mode_and_is_never_stale(name):
 
 @both
 def test_networks_share_no_filters(name):
-    first, images = make(name).eval(), blobs(2)
-    expected = first(images).z
-    make(name).double()(images.double())
-    assert torch.equal(first(images).z, expected)
+    """The peers would hand out the same tensors twice: a network moved to a GPU would take the other's along."""
+    places = [{t.data_ptr() for t in make(name).state_dict(keep_vars=True).values()} for _ in range(2)]
+    assert places[0].isdisjoint(places[1])
 
 
 @both

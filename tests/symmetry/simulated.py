@@ -10,7 +10,7 @@ NOISE = math.radians(3)
 
 
 def simulate(name, value=0.0, *, no_images=500, no_neighbours=45, noise=NOISE, any_centre=True, seed=0):
-    """Return (poses [N, k], centres [N]) of a family; `value` is its bound or deviation in degrees, number or [N, 1]."""
+    """Return (poses [N, k], centres [N]) of a family; `value` is its bound or deviation in degrees, one or [N, 1]."""
     draws = torch.Generator().manual_seed(seed)
     shape = (no_images, no_neighbours)
     sides = 2 * torch.rand(shape, generator=draws) - 1

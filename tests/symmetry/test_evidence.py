@@ -15,7 +15,7 @@ STRAYS = 0.02
 
 
 def by_hypotheses(family, poses, any_centre):
-    """Return (log evidence, mean parameter, n-fold mean of the centre) of one neighbourhood, hypothesis by hypothesis."""
+    """Return (log evidence, mean parameter, n-fold mean of the centre) of one neighbourhood, one by one."""
     parameters = family.parameters()
     logs, points = [], []
     for parameter in parameters:
