@@ -12,7 +12,7 @@ from checkpointer import Progress
 from partial_equiv import drawing
 from partial_equiv.audit import TrainingLaw
 from partial_equiv.convs import ContinuousConv
-from partial_equiv.datasets import DatasetInfo, Splits
+from partial_equiv.datasets import DatasetInfo, Law, Splits
 from partial_equiv.nets import PIXEL_NETS, LayerSubset, SymmetryNet, learned_subsets
 from partial_equiv.objectives import Classification, Objective
 from partial_equiv.probes import Artifact, Probe, confusion_counts
@@ -36,6 +36,15 @@ SHOWN = (
     "orbit/consistency",
     "audit/output",
     "unlearning/tap_difference",
+    "levels/class_mean",
+    "levels/sample",
+    "poses/median_error",
+    "families/accuracy",
+    "equivariance/pose_30",
+    "equivariance/pose_45",
+    "equivariance/pose_77",
+    "ood/accuracy",
+    "ood/auroc",
 )
 """Numbers of probes that the closing table repeats."""
 
@@ -137,20 +146,33 @@ def law_of(dataset: Mapping[str, Any]) -> dict[str, Any] | None:
     if dataset.get("rot_normal"):
         mean, std = map(math.radians, dataset["rot_normal"])
         return TrainingLaw("normal", mean, std).to_dict()
+    if dataset.get("law"):
+        return one_law(dataset["law"])
     if "rot_interval" not in dataset:
         return TrainingLaw("upright").to_dict()
     width = math.radians(dataset["rot_interval"])
     return (TrainingLaw("uniform", 0.0, width) if width else TrainingLaw("upright")).to_dict()
 
 
+def one_law(choice: str | Sequence[str]) -> dict[str, Any] | None:
+    """Return the law of `dataset.law` for a comparison of runs; None where classes differ or it is cyclic."""
+    texts = {choice} if isinstance(choice, str) else set(choice)
+    law = Law.parse(next(iter(texts)))
+    if len(texts) > 1 or law.kind == "cyclic":
+        return None
+    kind = {"none": "upright", "full": "uniform"}.get(law.kind, law.kind)
+    return (TrainingLaw(kind, 0.0, law.level) if law.level else TrainingLaw(kind)).to_dict()
+
+
 def title_of(config: Mapping[str, Any]) -> str:
     """Return a run in a few words."""
     net, group = config["net"], config["base_group"]
+    data = config["dataset"].get("title") or config["dataset"]["type"]
     if net["type"] in PIXEL_NETS:
         size = config["dataset"].get("size")
-        return " ".join([config["dataset"]["type"], net["type"], group["name"], *([f"{size} pixels"] if size else [])])
+        return " ".join([data, net["type"], group["name"], *([f"{size} pixels"] if size else [])])
     kept = "partial" if config["conv"]["partial_equiv"] else "full"
-    words = [config["dataset"]["type"], net["type"], group["name"], f"N={group['no_samples']}"]
+    words = [data, net["type"], group["name"], f"N={group['no_samples']}"]
     return " ".join([*words, *([kept] if group["no_samples"] > 1 else []), config["kernel"]["type"]])
 
 

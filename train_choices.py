@@ -55,7 +55,7 @@ class Corrections:
 
     signed: bool
     centring: bool
-    trimming: bool
+    trimming: float
     noise_correction: bool
 
 

@@ -48,7 +48,7 @@ def summary_of(path):
 @pytest.mark.long
 def test_two_kinds_of_digits_are_told_apart_end_to_end(cli):  # noqa: F811
     """0 to 4 never turned, 5 to 9 turned by up to 60 degrees: the levels come out in this order, without labels."""
-    code, out, err = cli("+experiment=symmetry/digits", "hydra.run.dir=run")
+    code, _, err = cli("+experiment=symmetry/digits", "hydra.run.dir=run")
     assert code == 0, err
     summary = summary_of("run")
     levels = [summary[f"test/levels/mean/{digit}"] for digit in range(10)]
@@ -96,8 +96,9 @@ def test_labels_and_true_poses_are_for_scoring_alone(cli, tmp_path):  # noqa: F8
     """The same images without labels, and without known turns, train to the very same network."""
     code, _, err = cli(*TINY, *UPRIGHT, LAWS, "hydra.run.dir=known")
     assert code == 0, err
-    from dataset_constructor import construct_dataset
     import yaml
+
+    from dataset_constructor import construct_dataset
 
     splits = construct_dataset(yaml.safe_load(Path("known/config.yaml").read_text()))
     images = torch.cat([part.images for part in (splits.train, splits.validation)])[:, 0].numpy()

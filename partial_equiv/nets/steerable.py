@@ -29,7 +29,7 @@ class EscnnEncoder(InvariantEncoder):
     on side (R + 3) / 4; then means over the disc and linear maps that commute with turns. Poolings blur before they
     skip, and features end with the disc, softly.
     Exact for turns by 90 degrees; elsewhere pixels are interpolated, and the pose of an untrained network is off by
-    2 degrees for smooth pictures and by 10 for digits of 28 pixels. `copy.deepcopy` and pickling are not promised.
+    3 degrees for smooth pictures and 8 for digits of 28 pixels. `copy.deepcopy` and pickling are not promised.
 
     Args:
         in_channels: Channels of the images.

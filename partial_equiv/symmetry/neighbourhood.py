@@ -14,7 +14,6 @@ from partial_equiv.symmetry.angles import circular_mean, wrap
 from partial_equiv.symmetry.evidence import Fit, Table, bin_shares, fit, tabulate
 from partial_equiv.symmetry.families import FAMILIES, SYMMETRY_FAMILIES, family_levels
 
-STRAY_SHARE = 0.02
 NO_STRAYS = 1e-100  # keeps logarithms finite; a neighbour outside a law costs it more than any wider law does
 LEAST_NOISE = math.radians(1)  # one bin: below, more certainty changes no level that k neighbours can tell apart
 AT_ONCE = 512  # neighbourhoods: the table of one family takes 50 MB
@@ -43,7 +42,7 @@ class Neighbourhood(NamedTuple):
 
 @torch.no_grad()
 def estimate(
-    poses: Tensor, *, noise: float, centring: bool, trimming: bool, signed: bool, noise_correction: bool
+    poses: Tensor, *, noise: float, centring: bool, trimming: float, signed: bool, noise_correction: bool
 ) -> Neighbourhood:
     """Return what poses say under every family, by integrated likelihoods.
 
@@ -54,27 +53,27 @@ def estimate(
         poses: Of the neighbours, any number of whole turns, radians.
         noise: Standard deviation of a pose, radians; from 1 degree to pi, and taken as the nearer of the two beyond.
         centring: Find the centre; else it is 0.
-        trimming: Let 2 % of the neighbours be strays that lie anywhere; else each counts.
+        trimming: Share of the neighbours that may be strays and lie anywhere, 0 to below 1; 0 counts every one.
         signed: Keep the signs of the poses; else take absolute values, as published.
         noise_correction: Levels are those of the turns; else those of the poses, noise included.
     Shape:
         [N, k] -> see `Neighbourhood`.
 
     Raises:
-        UserError: no poses, values that are not finite, or a noise below 0.
+        UserError: no poses, values that are not finite, a noise below 0, or a share out of range.
     Source: Urbano & Romero 2023, section 3.2. Differs: all of it; see `estimate_published`.
     """
-    _check(poses, noise)
+    _check(poses, noise, trimming)
     folded = wrap(poses) if signed else wrap(poses).abs()
     tables = _tables(noise, trimming=trimming, noise_correction=noise_correction, like=poses)
     chunks = [_estimate(chunk, tables, centring=centring) for chunk in folded.split(AT_ONCE)]
     return Neighbourhood(*(torch.cat(column) for column in zip(*chunks, strict=True)))
 
 
-def _tables(noise: float, *, trimming: bool, noise_correction: bool, like: Tensor) -> list[Table]:
+def _tables(noise: float, *, trimming: float, noise_correction: bool, like: Tensor) -> list[Table]:
     """Return every family on its grid."""
     seen = min(max(noise, LEAST_NOISE), math.pi)
-    stray_share = STRAY_SHARE if trimming else NO_STRAYS
+    stray_share = max(trimming, NO_STRAYS)
     return [
         tabulate(
             family,
@@ -111,12 +110,14 @@ def _absolute(found: Fit, origin: Tensor, order: int) -> Tensor:
     return wrap(order * (origin + found.centre)) / order if order else found.centre
 
 
-def _check(poses: Tensor, noise: float) -> None:
+def _check(poses: Tensor, noise: float, trimming: float) -> None:
     """Raise UserError for what no law can be read off."""
     if poses.dim() != 2 or 0 in poses.shape or not bool(torch.isfinite(poses).all()):
         raise UserError(
             f"poses of shape {list(poses.shape)} hold no angle, or one that is not finite: give [N, k] in radians, "
             "at least one neighbour of at least one image"
         )
+    if not 0 <= trimming < 1:
+        raise UserError(f"train.corrections.trimming={trimming} is no share of strays: give 0 (off) to below 1")
     if not 0 <= noise < math.inf:
         raise UserError(f"noise={noise} is not a standard deviation: give radians, 0 or more, as noise_floor does")

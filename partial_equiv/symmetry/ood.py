@@ -9,7 +9,9 @@ from torch import Tensor
 from partial_equiv.symmetry.angles import wrap
 from partial_equiv.symmetry.evidence import mixed_density
 from partial_equiv.symmetry.families import SYMMETRY_FAMILIES, Uniform
-from partial_equiv.symmetry.neighbourhood import STRAY_SHARE
+
+STRAY_SHARE = 0.02
+"""Of poses that lie anywhere: no pose is impossible."""
 
 
 def ood_score(relative_pose: Tensor, level: Tensor, family: Tensor | None = None, *, margin: float) -> Tensor:

@@ -11,7 +11,7 @@ from partial_equiv.errors import UserError
 from partial_equiv.symmetry import FAMILIES, estimate, estimate_published, wrap
 from tests.symmetry.simulated import NOISE, simulate
 
-CORRECTED = {"centring": True, "trimming": True, "signed": True, "noise_correction": True}
+CORRECTED = {"centring": True, "trimming": 0.05, "signed": True, "noise_correction": True}
 INTERVAL_LIKE = torch.tensor([FAMILIES.index("uniform"), FAMILIES.index("normal")])
 
 
@@ -112,10 +112,15 @@ def test_the_order_of_neighbours_and_of_images_says_nothing(name, order, centrin
 @given(
     st.lists(st.lists(st.floats(-1e4, 1e4, width=32), min_size=3, max_size=3), min_size=1, max_size=4),
     st.one_of(st.just(0.0), st.floats(0, 1e6)),
-    st.tuples(*[st.booleans()] * 4),
+    st.fixed_dictionaries(
+        {
+            name: st.booleans() if value is True else st.sampled_from([0.0, 0.05, 0.5])
+            for name, value in CORRECTED.items()
+        }
+    ),
 )
 def test_estimates_are_finite_whatever_the_poses(rows, noise, switches):
-    found = estimate(torch.tensor(rows), noise=noise, **dict(zip(CORRECTED, switches, strict=True)))
+    found = estimate(torch.tensor(rows), noise=noise, **switches)
     for name, column in found._asdict().items():
         assert torch.isfinite(column).all(), name
     assert ((found.uniform >= 0) & (found.uniform <= math.pi + 1e-5)).all()
@@ -140,7 +145,7 @@ def with_strays(poses, stray_share):
 def test_trimming_withstands_neighbours_that_do_not_belong():
     for name, value in (("none", 0), ("uniform", 36), ("C4", 0)):
         poses = with_strays(simulate(name, value)[0], 0.05)
-        kept, trimmed = (estimate(poses, noise=NOISE, **CORRECTED | {"trimming": t}) for t in (False, True))
+        kept, trimmed = (estimate(poses, noise=NOISE, **CORRECTED | {"trimming": t}) for t in (0.0, 0.05))
         assert share(trimmed, name) > 0.95
         if name != "C4":
             assert abs(degrees(trimmed.uniform) - value) < 3 < abs(degrees(kept.uniform) - value)
@@ -212,3 +217,9 @@ def test_an_estimate_on_a_gpu_is_that_of_the_processor():
         assert found.normal.is_cuda
         torch.testing.assert_close(found.normal.cpu(), expected.normal, atol=1e-2, rtol=0)
         assert float((found.family.cpu() == expected.family).float().mean()) >= 0.95
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.0, math.nan])
+def test_a_share_of_strays_that_is_none_is_refused(share):
+    with pytest.raises(UserError, match="train.corrections.trimming"):
+        estimate(torch.zeros(2, 5), noise=NOISE, **CORRECTED | {"trimming": share})
