@@ -11,12 +11,14 @@ from partial_equiv.nets.gresnet import GResNet
 from partial_equiv.nets.kit import ConvChoices, ConvKit, GroupChoices, KernelChoices, make_kit
 from partial_equiv.nets.liftingnet import LiftingNet
 from partial_equiv.nets.subsets import LayerSubset, learned_subsets
-from partial_equiv.nets.symmetry_net import LevelHead, Prediction, Reading, SymmetryNet
+from partial_equiv.nets.symmetry_net import NORMAL, UNIFORM, LevelHead, Prediction, Reading, SymmetryNet
 
 __all__ = [
     "GCNN",
     "NETS",
+    "NORMAL",
     "PIXEL_NETS",
+    "UNIFORM",
     "Augerino",
     "Autoencoder",
     "CKResNet",

@@ -5,7 +5,7 @@ Axes: N images of the training set, B batch, k neighbours, d latent numbers, F f
 
 import math
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor
@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from partial_equiv.datasets import Batch, rotate_images
 from partial_equiv.menu import choose
-from partial_equiv.nets import Code, SymmetryNet
+from partial_equiv.nets import NORMAL, UNIFORM, Code, SymmetryNet
 from partial_equiv.objectives.objective import Objective, Step
 from partial_equiv.symmetry import (
     FAMILIES,
@@ -21,6 +21,7 @@ from partial_equiv.symmetry import (
     Neighbourhood,
     cyclic_order_published,
     estimate,
+    likeliest_noise,
     nearest_neighbours,
     noise_floor,
     wrap,
@@ -64,7 +65,7 @@ class SymmetryLevel(Objective):
     mode = "min"
 
     def __init__(
-        self, model: SymmetryNet, *, no_neighbours: int, estimator: str, corrections: Mapping[str, bool]
+        self, model: SymmetryNet, *, no_neighbours: int, estimator: str, corrections: Mapping[str, Any]
     ) -> None:
         super().__init__()
         choose(dict.fromkeys([LIKELIHOOD, CYCLIC, *PUBLISHED_ESTIMATORS]), estimator, "train.estimator")
@@ -97,14 +98,25 @@ class SymmetryLevel(Objective):
                 no_measured += len(pixels)
         order = torch.cat(places).argsort()
         self.bank = Bank(*(torch.cat(column)[order] for column in zip(*codes, strict=True)))
-        self.noise = noise_floor(torch.cat(differences))
-        self.targets = self.estimate(nearest_neighbours(self.bank.z, self.no_neighbours).index)
+        neighbours = nearest_neighbours(self.bank.z, self.no_neighbours).index
+        self.noise = self.pose_noise(torch.cat(differences), neighbours)
+        self.targets = self.estimate(neighbours)
         self.train(True)
 
     def difference(self, pixels: Tensor, code: Code, angle: float) -> Tensor:
         """Return psi(T_a x) - psi(x) - a: 0 were the encoder exactly equivariant."""
         turned = self.model.autoencoder.encoder(rotate_images(pixels, pixels.new_tensor(angle)))
         return wrap(turned.pose - code.pose - angle)
+
+    def pose_noise(self, differences: Tensor, neighbours: Tensor) -> float:
+        """Return the deviation of a pose: what turned copies show, or more if the neighbours' poses call for it."""
+        assert self.bank is not None
+        floor = noise_floor(differences)
+        if self.estimator != LIKELIHOOD or not self.corrections["noise_correction"]:
+            return floor
+        evenly = torch.linspace(0, len(neighbours) - 1, min(NO_NOISE_IMAGES, len(neighbours))).round().long()
+        poses = self.bank.pose[neighbours[evenly.to(neighbours.device)]]
+        return likeliest_noise(poses, floor, trimming=self.corrections["trimming"])
 
     def estimate(self, neighbours: Tensor) -> Neighbourhood:
         """Return what neighbours [B, k], as places in the bank, say."""
@@ -124,16 +136,17 @@ class SymmetryLevel(Objective):
         levels = torch.stack([target.uniform, target.normal], dim=-1)
         errors = (prediction.levels - levels).abs()
         agreement = (prediction.logits.argmax(dim=-1) == target.family).float().mean()
-        metrics = {"level_error": torch.rad2deg(errors.detach()).mean(), "family_agreement": agreement}
         if self.estimator == CYCLIC:
             loss = functional.cross_entropy(self.model.restricted(prediction.logits), target.family)
         elif self.estimator != LIKELIHOOD:
+            errors = errors[:, law_place(self.estimator)]
             loss = torch.rad2deg(errors).square().mean()
         else:
             loss = (errors / prediction.spreads + prediction.spreads.log()).mean()
             loss = loss + functional.cross_entropy(prediction.logits, target.posterior)
             middle = torch.stack([target.centre.cos(), target.centre.sin()], dim=-1)
             loss = loss + (1 - functional.cosine_similarity(prediction.centre, middle, dim=-1)).mean()
+        metrics = {"level_error": torch.rad2deg(errors.detach()).mean(), "family_agreement": agreement}
         return Step(loss, metrics, len(pixels))
 
     def target(self, batch: Batch, code: Code) -> Neighbourhood:
@@ -144,6 +157,11 @@ class SymmetryLevel(Objective):
         return self.estimate(nearest_neighbours(code.z, self.no_neighbours, bank=self.bank.z).index)
 
 
+def law_place(estimator: str) -> int:
+    """Return which of the two levels a published estimator is of."""
+    return NORMAL if estimator.startswith("gaussian") else UNIFORM
+
+
 def published(poses: Tensor, estimator: str) -> Neighbourhood:
     """Return what a published estimator says of poses [B, k]: one level, or for "cyclic" one family."""
     zero = poses.new_zeros(len(poses))
@@ -152,7 +170,7 @@ def published(poses: Tensor, estimator: str) -> Neighbourhood:
         family = torch.tensor(names, device=poses.device)[cyclic_order_published(poses, NO_ORDERS) - 1]
         level = zero
     else:
-        name = "normal" if estimator.startswith("gaussian") else "uniform"
+        name = "normal" if law_place(estimator) == NORMAL else "uniform"
         family = torch.full_like(zero, FAMILIES.index(name), dtype=torch.int64)
         level = PUBLISHED_ESTIMATORS[estimator](poses)
     posterior = functional.one_hot(family, len(FAMILIES)).to(poses.dtype)

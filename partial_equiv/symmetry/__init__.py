@@ -6,7 +6,7 @@ No network and no training. `FAMILIES` names the laws, `PUBLISHED_ESTIMATORS` th
 from partial_equiv.symmetry.angles import CircularMean, circular_mean, wrap
 from partial_equiv.symmetry.data_symmetry import DataSymmetry, SymmetryTest, symmetry_of_data
 from partial_equiv.symmetry.families import FAMILIES, SYMMETRY_FAMILIES, SymmetryFamily, family_levels
-from partial_equiv.symmetry.neighbourhood import Neighbourhood, estimate
+from partial_equiv.symmetry.neighbourhood import Neighbourhood, estimate, likeliest_noise
 from partial_equiv.symmetry.neighbours import Neighbours, nearest_neighbours
 from partial_equiv.symmetry.noise import noise_floor
 from partial_equiv.symmetry.ood import negative_log_density, ood_score
@@ -47,6 +47,7 @@ __all__ = [
     "estimate",
     "estimate_published",
     "family_levels",
+    "likeliest_noise",
     "nearest_neighbours",
     "negative_log_density",
     "noise_floor",

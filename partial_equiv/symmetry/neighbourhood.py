@@ -15,6 +15,8 @@ from partial_equiv.symmetry.evidence import Fit, Table, bin_shares, fit, tabulat
 from partial_equiv.symmetry.families import FAMILIES, SYMMETRY_FAMILIES, family_levels
 
 NO_STRAYS = 1e-100  # keeps logarithms finite; a neighbour outside a law costs it more than any wider law does
+NOISE_STEPS = tuple(math.radians(degrees) for degrees in (1, 2, 3, 4, 5, 6, 8, 10, 12, 15, 18, 22))
+"""Deviations that are tried; a wider one would call laws of 30 degrees noise."""
 LEAST_NOISE = math.radians(1)  # one bin: below, more certainty changes no level that k neighbours can tell apart
 AT_ONCE = 512  # neighbourhoods: the table of one family takes 50 MB
 
@@ -23,9 +25,9 @@ class Neighbourhood(NamedTuple):
     """What the neighbours of an image say.
 
     Shape:
-        centre [N]: radians, to be taken off poses; uniform [N]: the bound if the law is an interval; normal [N]: the
-        deviation if it is normal; posterior [N, F]: probabilities of the families; family [N] int64: the most probable
-        one, a place in FAMILIES.
+        centre [N]: radians, to be taken off poses; uniform [N]: the bound if the law is an interval, of which none is
+        the one of bound 0; normal [N]: the deviation if it is normal, or none; posterior [N, F]: probabilities of the
+        families; family [N] int64: the most probable one, a place in FAMILIES.
     """
 
     centre: Tensor
@@ -91,18 +93,57 @@ def _estimate(poses: Tensor, tables: list[Table], *, centring: bool) -> Neighbou
     origin = circular_mean(poses).mean if centring else torch.zeros_like(poses[:, 0])
     shares = bin_shares(poses - origin.unsqueeze(-1))
     fits = [fit(shares, table, any_centre=centring) for table in tables]
-    posterior = torch.stack([found.log_evidence for found in fits], dim=-1).softmax(dim=-1)
+    evidence = torch.stack([found.log_evidence for found in fits], dim=-1)
+    posterior = evidence.softmax(dim=-1)
     family = posterior.argmax(dim=-1)
     centres = torch.stack(
         [_absolute(found, origin, table.family.order) for found, table in zip(fits, tables, strict=True)], dim=-1
     )
     return Neighbourhood(
         centre=centres.gather(-1, family.unsqueeze(-1)).squeeze(-1),
-        uniform=fits[FAMILIES.index("uniform")].parameter,
-        normal=fits[FAMILIES.index("normal")].parameter,
+        uniform=_or_none(evidence, fits, "uniform"),
+        normal=_or_none(evidence, fits, "normal"),
         posterior=posterior,
         family=family,
     )
+
+
+def _or_none(evidence: Tensor, fits: list[Fit], name: str) -> Tensor:
+    """Return the mean parameter of a family and of its limit 0, each as probable as the poses make it: [N]."""
+    place = FAMILIES.index(name)
+    share = (evidence[:, place] - evidence[:, FAMILIES.index("none")]).sigmoid()
+    return share * fits[place].parameter
+
+
+def likeliest_noise(poses: Tensor, floor: float, *, trimming: float) -> float:
+    """Return the deviation of a pose, from `floor` up, under which the poses of all neighbourhoods are most probable.
+
+    argmax over s of sum_i log sum_F p(a_i | F, s): images of one class differ by more than an encoder errs, for hands
+    slant, and that blurs the edges of every law alike. A normal law hides it: there the floor is as good.
+
+    Args:
+        poses: Of the neighbours of images; a thousand images tell, all are used.
+        floor: Least deviation, as `noise_floor` gives it, radians.
+        trimming: As in `estimate`.
+    Shape:
+        [N, k] -> radians.
+
+    Raises:
+        UserError: as `estimate`.
+    Source: empirical Bayes, see Robbins 1956.
+    """
+    _check(poses, floor, trimming)
+    steps = sorted({min(max(floor, LEAST_NOISE), math.pi), *(step for step in NOISE_STEPS if step > floor)})
+    totals = [sum(_total(chunk, step, trimming) for chunk in wrap(poses).split(AT_ONCE)) for step in steps]
+    return steps[totals.index(max(totals))]
+
+
+def _total(poses: Tensor, noise: float, trimming: float) -> float:
+    """Return the sum over images of the log evidence of their neighbours' poses, families equally probable."""
+    tables = _tables(noise, trimming=trimming, noise_correction=True, like=poses)
+    shares = bin_shares(poses - circular_mean(poses).mean.unsqueeze(-1))
+    evidence = [fit(shares, table, any_centre=True).log_evidence for table in tables]
+    return float(torch.stack(evidence, dim=-1).logsumexp(dim=-1).sum())
 
 
 def _absolute(found: Fit, origin: Tensor, order: int) -> Tensor:

@@ -65,8 +65,8 @@ def suggest(report: DataSymmetry, levels: Iterable[float | None] | None = None) 
     mirror, turns = not report.rejected("D1"), not report.rejected("SO2")
     group = "E2" if mirror else "SE2"
     because = f"Turns by any angle are {verdict(report, 'SO2')}"
-    flip = f"The left-right mirror is {verdict(report, 'D1')}"
-    flip += ", so mirrored elements belong to the group." if mirror else ", so no mirrored elements."
+    judged = f"The left-right mirror is {verdict(report, 'D1')}"
+    flip = f"{judged}, so {'mirrored elements belong to the group' if mirror else 'no mirrored elements'}."
     if turns:
         return Suggestion(group, "full", None, (f"{because}, so convolutions cover the whole circle.", flip))
     quarter = quarter_turns(report, mirror)
@@ -76,7 +76,7 @@ def suggest(report: DataSymmetry, levels: Iterable[float | None] | None = None) 
     extent = f"{because}, and the largest level of a class is {math.degrees(level):.0f} degrees, so"
     if level < NEAR_ZERO:
         if mirror:
-            flip = flip.split(", so")[0] + ": base_group=D4 base_group.name=D1 base_group.no_samples=2 would keep it."
+            flip = f"{judged}: base_group=D4 base_group.name=D1 base_group.no_samples=2 would keep it."
         return Suggestion("T2", "full", None, (f"{extent} translations are enough.", flip))
     share = max(SMALLEST_LEVEL, round(level / math.pi, 2))
     start = f"{extent} intervals are learned from {share:g} of the circle on."
@@ -105,7 +105,7 @@ def largest(levels: Iterable[float | None] | None) -> float | None:
     Raises:
         UserError: a level that is no number from 0 to pi.
     """
-    known = [float(level) for level in levels or () if level is not None]
+    known = [float(level) for level in (() if levels is None else levels) if level is not None]
     for level in known:
         if not 0 <= level <= math.pi + 1e-6:
             raise UserError(f"level {level:g} is out of range: give radians from 0 to pi, or None for an unknown class")

@@ -19,6 +19,7 @@ from tests import oracles
 ENCODERS = {"escnn": EscnnEncoder, "e2cnn": E2cnnEncoder}
 LOADERS = {"escnn": oracles.load_escnn, "e2cnn": oracles.load_e2cnn}
 NO_VECTORS = {"escnn": 4, "e2cnn": 1}
+pytestmark = pytest.mark.filterwarnings("ignore:tostring")  # by which e2cnn hashes its filters, with numpy below 2.3
 both = pytest.mark.parametrize("name", ENCODERS)
 
 
@@ -32,7 +33,7 @@ def settled(name, images, **choices):
     """Return an encoder whose norms have seen images, so that vectors of every frequency pass their thresholds."""
     encoder = make(name, **choices).train()
     with torch.no_grad():
-        for _ in range(25):
+        for _ in range(60):  # the peers' norm of vectors starts at 1 and moves by a tenth
             encoder(images)
     return encoder.eval()
 
@@ -83,16 +84,16 @@ def test_quarter_turns_are_exact(name, side, resolution):
 
 
 @both
-@pytest.mark.parametrize("degrees", [30, 45, 77, -140])
-def test_the_pose_follows_any_turn_within_degrees(name, degrees):
+def test_the_pose_follows_any_turn_within_degrees(name):
     encoder = settled(name, blobs(16), resolution=25)
-    angle = math.radians(degrees)
-    with torch.no_grad():
-        code, other = encoder(blobs(16)), encoder(blobs(16, angle))
-    # Over ten seeds, escnn's is off by 1 to 8 degrees and e2cnn's by 1 to 15, so narrow are they.
-    assert pose_errors(code, other, angle).median() < 10
-    assert (other.z - code.z).norm() < 0.1 * code.z.norm()
-    assert pose_errors(code, other, -angle).median() > 30
+    for degrees in (30, 45, 77, -140):
+        angle = math.radians(degrees)
+        with torch.no_grad():
+            code, other = encoder(blobs(16)), encoder(blobs(16, angle))
+        # Over ten seeds, both are off by 1 to 10 degrees, so narrow are they.
+        assert pose_errors(code, other, angle).median() < 10
+        assert (other.z - code.z).norm() < 0.1 * code.z.norm()
+        assert pose_errors(code, other, -angle).median() > 30
 
 
 @pytest.mark.filterwarnings("ignore:indexing with dtype torch.uint8")
@@ -137,6 +138,7 @@ def test_weights_of_the_historical_layout_are_counted_by_its_closed_forms(h, d, 
     weights = [block.weights.numel() for block in encoder.blocks]
     assert weights == [14 * h * in_channels, *4 * [38 * h**2], 22 * h**2]
     total = sum(p.numel() for p in encoder.parameters() if p.requires_grad)
+    assert encoder.blocks(torch.rand(2, in_channels, 28, 28)).shape == (2, 4 * h, 26, 26)
     assert total == sum(weights) + 2 * h * d + 2 * h + 6 * 6 * h  # norms and thresholds: 6 h in each of 6 layers
 
 
@@ -186,7 +188,8 @@ def test_a_state_has_the_same_names_in_every_mode_and_is_never_stale(name):
 @both
 def test_networks_share_no_filters(name):
     """The peers would hand out the same tensors twice: a network moved to a GPU would take the other's along."""
-    places = [{t.data_ptr() for t in make(name).state_dict(keep_vars=True).values()} for _ in range(2)]
+    states = [make(name).state_dict() for _ in range(2)]
+    places = [{tensor.data_ptr() for tensor in state.values()} for state in states]
     assert places[0].isdisjoint(places[1])
 
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from partial_equiv.errors import UserError
-from partial_equiv.symmetry import FAMILIES, estimate, estimate_published, wrap
+from partial_equiv.symmetry import FAMILIES, estimate, estimate_published, likeliest_noise, wrap
 from tests.symmetry.simulated import NOISE, simulate
 
 CORRECTED = {"centring": True, "trimming": 0.05, "signed": True, "noise_correction": True}
@@ -223,3 +223,20 @@ def test_an_estimate_on_a_gpu_is_that_of_the_processor():
 def test_a_share_of_strays_that_is_none_is_refused(share):
     with pytest.raises(UserError, match="train.corrections.trimming"):
         estimate(torch.zeros(2, 5), noise=NOISE, **CORRECTED | {"trimming": share})
+
+
+@pytest.mark.parametrize("degrees", [3, 6, 10])
+def test_the_likeliest_noise_is_that_of_the_poses(degrees):
+    """Laws of several widths, all blurred alike: their edges tell by how much; the estimate then reads the widths."""
+    noise = math.radians(degrees)
+    poses = torch.cat([simulate("uniform", bound, no_images=150, noise=noise)[0] for bound in (40, 60, 90, 120)])
+    found = likeliest_noise(poses, math.radians(2), trimming=0.05)
+    assert math.degrees(found) == pytest.approx(degrees, abs=2.1)
+    assert likeliest_noise(poses, math.radians(14), trimming=0.05) == pytest.approx(math.radians(14))  # never below
+
+
+def test_none_is_an_interval_of_nothing():
+    """Poses that noise explains read near 0 as an interval too, where the mean bound alone would not."""
+    poses, _ = simulate("none", no_images=200, noise=math.radians(10))
+    found = estimate(poses, noise=math.radians(10), **CORRECTED)
+    assert math.degrees(found.uniform.mean()) < 4 and math.degrees(found.normal.mean()) < 3

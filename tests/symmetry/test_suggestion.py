@@ -40,7 +40,7 @@ def report(classes=None, **p_values):
         ({}, [math.radians(d) for d in (3, 7.9)], ["base_group=T2", "conv=full"]),
         ({"D1": 0.2}, [0.0], ["base_group=T2", "conv=full"]),
         ({}, [0.0, math.radians(45), None], ["base_group=SE2", "conv=partial", "conv.initial_level=0.25"]),
-        ({"D1": 1.0}, torch.tensor([2.0]), ["base_group=E2", "conv=partial", "conv.initial_level=0.64"]),
+        ({"D1": 1.0}, torch.tensor([2.0, 1.0]), ["base_group=E2", "conv=partial", "conv.initial_level=0.64"]),
         ({}, [math.radians(8.1)], ["base_group=SE2", "conv=partial", "conv.initial_level=0.05"]),
         ({}, [math.pi], ["base_group=SE2", "conv=partial", "conv.initial_level=1"]),
         ({}, None, ["base_group=SE2", "conv=partial"]),
