@@ -197,6 +197,58 @@ def test_a_mistake_gets_one_line(cli, arguments, words):  # noqa: F811
     assert len([line for line in err.splitlines() if line.startswith("error:")]) == 1
 
 
+def pictures(kind):
+    """Return images and labels of a kind that a careless network trips over."""
+    random = np.random.default_rng(0)
+    images, labels = random.integers(0, 255, (90, 16, 16), dtype=np.uint8), np.arange(90) % 3
+    return {
+        "colour": (random.integers(0, 255, (90, 16, 16, 3), dtype=np.uint8), labels),
+        "odd": (random.integers(0, 255, (90, 17, 17), dtype=np.uint8), labels),
+        "constant": (np.full_like(images, 77), labels),
+        "some constant": (np.where((np.arange(90) < 40)[:, None, None], 0, images).astype(np.uint8), labels),
+        "one class": (images, np.zeros(90, dtype=np.int64)),
+        "floating": (images / 255.0, labels),
+    }[kind]
+
+
+@pytest.mark.parametrize("kind", ["colour", "odd", "constant", "some constant", "one class", "floating"])
+def test_levels_are_numbers_whatever_the_images(cli, kind):  # noqa: F811
+    images, labels = pictures(kind)
+    np.savez("data.npz", images=images, labels=labels)
+    bare = [word for word in TINY if not word.startswith("dataset.")]
+    code, out, err = cli(*bare, "dataset=npz", "dataset.root=data.npz", "test.probes=[symmetry]", "hydra.run.dir=run")
+    assert code == 0, err
+    with np.load("run/invariant_dataset_train.npz", allow_pickle=False) as file:
+        assert np.isfinite(file["level"]).all() and np.isfinite(file["pose"]).all()
+    assert "nan" not in out
+
+
+@pytest.mark.parametrize(
+    ("images", "words"),
+    [
+        (np.full((60, 16, 16), np.nan), "from nan to nan"),
+        (np.zeros((60, 16, 20), dtype=np.uint8), "square images"),
+        (np.zeros((12, 16, 16), dtype=np.uint8), "train.no_neighbours"),
+    ],
+)
+def test_images_that_cannot_be_measured_are_refused(cli, images, words):  # noqa: F811
+    np.savez("data.npz", images=images, labels=np.arange(len(images)) % 3)
+    bare = [word for word in TINY if not word.startswith("dataset.")]
+    code, _, err = cli(*bare, "dataset=npz", "dataset.root=data.npz")
+    assert code == 2 and words in err and "Traceback" not in err
+
+
+def test_a_finished_inference_is_evaluated_again(cli):  # noqa: F811
+    code, _, err = cli(*TINY, *UPRIGHT, LAWS, "test.probes=[symmetry]", "hydra.run.dir=run")
+    assert code == 0, err
+    before = summary_of("run")
+    code, out, err = cli("run=run", "do=evaluate", "test.probes=[symmetry,ood]")
+    assert code == 0, err
+    (line,) = [line for line in out.splitlines() if line.startswith("test levels sample")]
+    assert float(line.split()[-1]) == pytest.approx(before["test/levels/sample"], rel=1e-3)
+    assert "test ood accuracy" in out
+
+
 def test_images_without_labels_are_no_task_for_a_classifier(cli):  # noqa: F811
     np.savez("bare.npz", images=np.random.default_rng(0).integers(0, 255, (60, 16, 16), dtype=np.uint8))
     code, _, err = cli("dataset=npz", "dataset.root=bare.npz")

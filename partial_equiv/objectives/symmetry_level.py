@@ -129,10 +129,8 @@ class SymmetryLevel(Objective):
     def forward(self, batch: Batch) -> Step:
         """Return the loss of a batch, and the mean absolute error of its levels in degrees."""
         pixels = self.model.pixels(batch.images)
-        with torch.no_grad():
-            code = self.model.autoencoder.encoder(pixels)
-        target = self.target(batch, code)
-        prediction = self.model.predict(pixels, code.z)
+        z, target = self.target(batch, pixels)
+        prediction = self.model.predict(pixels, z)
         levels = torch.stack([target.uniform, target.normal], dim=-1)
         errors = (prediction.levels - levels).abs()
         agreement = (prediction.logits.argmax(dim=-1) == target.family).float().mean()
@@ -149,12 +147,14 @@ class SymmetryLevel(Objective):
         metrics = {"level_error": torch.rad2deg(errors.detach()).mean(), "family_agreement": agreement}
         return Step(loss, metrics, len(pixels))
 
-    def target(self, batch: Batch, code: Code) -> Neighbourhood:
-        """Return the stored targets of training images, and those of the nearest training images for all others."""
+    @torch.no_grad()
+    def target(self, batch: Batch, pixels: Tensor) -> tuple[Tensor, Neighbourhood]:
+        """Return z and targets: stored ones of training images; those of the nearest training images for all others."""
         assert self.bank is not None and self.targets is not None, "prepare first"
         if self.training:
-            return Neighbourhood(*(column[batch.index] for column in self.targets))
-        return self.estimate(nearest_neighbours(code.z, self.no_neighbours, bank=self.bank.z).index)
+            return self.bank.z[batch.index], Neighbourhood(*(column[batch.index] for column in self.targets))
+        z = self.model.autoencoder.encoder(pixels).z
+        return z, self.estimate(nearest_neighbours(z, self.no_neighbours, bank=self.bank.z).index)
 
 
 def law_place(estimator: str) -> int:

@@ -10,6 +10,7 @@ from partial_equiv.probes.equivariance import Equivariance
 from partial_equiv.probes.ood import OutOfDistribution
 from partial_equiv.probes.orbit import Orbit
 from partial_equiv.probes.probe import Artifact, Probe
+from partial_equiv.probes.standardised import Upright, plain_batches, upright
 from partial_equiv.probes.symmetry import Symmetry
 from partial_equiv.probes.unlearning import Unlearning, tap_means
 
@@ -38,6 +39,9 @@ __all__ = [
     "Probe",
     "Symmetry",
     "Unlearning",
+    "Upright",
     "confusion_counts",
+    "plain_batches",
     "tap_means",
+    "upright",
 ]

@@ -1,4 +1,4 @@
-"""Sets of images turned upright by their inferred poses, for probes that learn something on them.
+"""Sets of images turned upright by their inferred poses, for what is learned on them and for export.
 
 Axes: N images, C channels, Y X pixels, d latent numbers.
 """
@@ -21,12 +21,14 @@ class Upright(NamedTuple):
     """A set as it is and turned upright, on the CPU.
 
     Shape:
-        raw, standardised uint8 [N, C, Y, X]; labels [N] int64; z [N, d].
+        raw, standardised uint8 [N, C, Y, X]; labels [N] int64; pose [N] and level [N] in radians; z [N, d].
     """
 
     raw: Tensor
     standardised: Tensor
     labels: Tensor
+    pose: Tensor
+    level: Tensor
     z: Tensor
 
 
@@ -42,7 +44,7 @@ def upright(model: SymmetryNet, batches: Iterable[Batch]) -> Upright:
         images = batch.images.to(model.mean.device)
         reading = model.read(images)
         raw = (model.pixels(images) * 255).round().clamp(0, 255).to(torch.uint8)
-        columns = (raw, rotate_images(raw, -reading.pose), batch.labels, reading.z)
+        columns = (raw, rotate_images(raw, -reading.pose), batch.labels, reading.pose, reading.level, reading.z)
         parts.append([column.detach().cpu() for column in columns])
     return Upright(*(torch.cat(column) for column in zip(*parts, strict=True)))
 

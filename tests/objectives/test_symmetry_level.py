@@ -97,7 +97,8 @@ def test_validation_images_ask_the_training_images(monkeypatch):
     others = pictures([10, 90], per_class=40, seed=7)
     batch = Batch(made.model.normalised(others), torch.zeros(80, dtype=torch.int64), torch.arange(80))
     made.eval()
-    target = made.target(batch, made.model.autoencoder.encoder(others))
+    z, target = made.target(batch, others)
+    torch.testing.assert_close(z, made.model.autoencoder.encoder(others).z)
     assert target.uniform[:40].mean() / DEGREES < 15 and target.uniform[40:].mean() / DEGREES > 80
     assert torch.isfinite(made(batch).loss)
 
