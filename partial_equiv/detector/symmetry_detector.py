@@ -16,7 +16,7 @@ from partial_equiv.datasets import rotate_images
 from partial_equiv.errors import UserError
 from partial_equiv.nets import Reading, SymmetryNet
 from partial_equiv.runs import load_model
-from partial_equiv.symmetry import FAMILIES, ood_score
+from partial_equiv.symmetry import FAMILIES, negative_log_density, ood_score
 
 AT_ONCE = 500
 SHIPPED = Path(__file__).parent / "shipped" / "MNIST-Multiple"
@@ -98,6 +98,18 @@ class SymmetryDetector:
         """
         reading = self.read(images)
         return ood_score(reading.pose, reading.level, reading.family, margin=margin)
+
+    def surprise(self, images: Tensor | NDArray[np.generic], noise: float = math.radians(10)) -> Tensor:
+        """Return -log of the density of each pose under the law of such images, per radian: [B].
+
+        An out-of-distribution score that knows where a law is dense, in the place of how far outside a pose lies.
+
+        Args:
+            images: As everywhere.
+            noise: Standard deviation of a pose, radians.
+        """
+        reading = self.read(images)
+        return negative_log_density(reading.pose, reading.level, reading.family, noise=noise)
 
     @torch.no_grad()
     def read(self, images: Tensor | NDArray[np.generic]) -> Reading:

@@ -56,6 +56,7 @@ class Symmetry(Probe):
         numbers |= {"poses/confidence": float(reading.confidence.mean())}
         for name, values in self._by_class(reading.level).items():
             numbers[f"levels/mean/{name}"] = math.degrees(float(values.mean()))
+            numbers[f"levels/std/{name}"] = math.degrees(float(values.std(correction=0)))
         if self.laws is not None:
             self.levels = score_levels(reading.level, true_levels(self.laws, labels), labels)
             numbers |= {f"levels/{name}": value for name, value in self.levels._asdict().items()}

@@ -75,12 +75,6 @@ def score_levels(levels: Column, true_levels: Column, labels: Column) -> LevelSc
     return LevelScores(*(math.degrees(float(column.mean())) for column in columns))
 
 
-def class_deviations(levels: Column, labels: Column) -> list[float]:
-    """Return the standard deviation of the levels of each class that occurs, in order of the labels, in radians."""
-    found, classes = _float(levels), torch.as_tensor(labels).cpu()
-    return [float(found[classes == label].std(correction=0)) for label in classes.unique()]
-
-
 def score_poses(poses: Column, true_poses: Column, labels: Column) -> PoseScores:
     """Score poses up to one offset for each class, since no label says which pose is upright.
 

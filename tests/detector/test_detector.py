@@ -36,6 +36,7 @@ def test_every_answer_has_its_shape_and_range(detector):
     assert ((detector.level(images) >= 0) & (detector.level(images) <= math.pi)).all()
     assert len(detector.family(images)) == 7 and set(detector.family(images)) <= set(FAMILIES)
     assert detector.uncertainty(images).min() > 0 and detector.ood_score(images).shape == (7,)
+    assert torch.isfinite(detector.surprise(images)).all() and detector.surprise(images).shape == (7,)
     assert detector.standardize(images).dtype == torch.uint8 and detector.standardize(images).shape == images.shape
 
 

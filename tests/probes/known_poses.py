@@ -10,46 +10,17 @@ import torch
 import partial_equiv
 from partial_equiv.datasets import ImageSet, rotate_images
 from partial_equiv.nets import Reading
+from tests.nets.symmetry_specs import symmetry_spec
 
 MEAN, STD = 0.2, 0.3
-SPEC = {
-    "net": {
-        "type": "SymmetryNet",
-        "encoder": "group_conv",
-        "widths": [2, 2, 4],
-        "no_latent": 8,
-        "resolution": 13,
-        "decoder_width": 2,
-        "head": "latent",
-        "head_width": 8,
-        "head_output": "bounded",
-        "centred": True,
-        "family": "auto",
-        "norm": "BatchNorm",
-    },
-    "conv": {"padding": "same", "partial_equiv": False, "bias": False},
-    "kernel": {
-        "type": "SIREN",
-        "size": 3,
-        "angle": "circle",
-        "no_hidden": 8,
-        "no_layers": 2,
-        "omega0": 10.0,
-        "learn_omega0": False,
-        "weight_norm": False,
-    },
-    "base_group": {
-        "name": "SE2",
-        "no_samples": 16,
-        "sampling_method": "deterministic",
-        "sample_per_layer": False,
-        "sample_per_batch_element": False,
-        "count": "all",
-        "gumbel_init_temp": 1.0,
-        "gumbel_end_temp": 0.5,
-    },
-    "info": {"in_channels": 1, "no_classes": 3, "size": [16, 16], "mean": [MEAN], "std": [STD]},
-}
+SPEC = symmetry_spec(
+    net__widths=[2, 2, 4],
+    net__resolution=13,
+    net__decoder_width=2,
+    info__size=[16, 16],
+    info__mean=[MEAN],
+    info__std=[STD],
+)
 
 
 def make_net():

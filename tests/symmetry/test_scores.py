@@ -8,7 +8,6 @@ import torch
 from sklearn.metrics import normalized_mutual_info_score, roc_auc_score
 
 from partial_equiv.symmetry import (
-    class_deviations,
     score_clusters,
     score_detection,
     score_levels,
@@ -35,7 +34,6 @@ def test_levels_are_scored_class_by_class(convert):
     )
     assert list(found) == pytest.approx([math.degrees(value) for value in expected])
     assert all(type(value) is float for value in found)
-    assert class_deviations(convert(levels), convert(LABELS)) == pytest.approx([v.std() for v in by_class.values()])
 
 
 def test_the_constant_baseline_is_the_best_single_number():
