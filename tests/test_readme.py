@@ -18,13 +18,24 @@ TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
 COMMANDS = [shlex.split(line, comments=True)[2:] for line in re.findall(r"^python main\.py .*$", TEXT, flags=re.M)]
 
 
-def test_the_library_example_runs():
-    (code,) = re.findall(r"```python\n(.*?)```", TEXT, flags=re.S)
-    checks = """
+CHECKS = {
+    "GroupConv": """
 assert features.values.shape == (4, 32, 8, 32, 32) and features.elements.shape == (1, 8, 1)
 assert conv.sampler.level.item() == 1
-"""
-    run = subprocess.run([sys.executable, "-c", code + checks], cwd=ROOT, capture_output=True, text=True, check=False)
+""",
+    "SymmetryDetector": """
+assert detector.pose(digits).shape == detector.level(digits).shape == (5,) and len(detector.family(digits)) == 5
+assert upright.shape == digits.shape
+""",
+}
+
+
+@pytest.mark.parametrize("name", CHECKS)
+def test_the_library_example_runs(name):
+    (code,) = [code for code in re.findall(r"```python\n(.*?)```", TEXT, flags=re.S) if name in code]
+    run = subprocess.run(
+        [sys.executable, "-c", code + CHECKS[name]], cwd=ROOT, capture_output=True, text=True, check=False
+    )
     assert run.returncode == 0, run.stderr
 
 

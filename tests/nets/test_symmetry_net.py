@@ -14,6 +14,7 @@ from partial_equiv.nets import Code, LevelHead
 from partial_equiv.nets.encoder import circular_moments, framed
 from partial_equiv.symmetry import FAMILIES, wrap
 from tests.nets.symmetry_specs import symmetry_spec
+from tests.oracles import load_e2cnn, load_escnn
 
 DEGREES = math.pi / 180
 
@@ -95,6 +96,23 @@ def test_outside_the_disc_nothing_counts():
     corners[..., :2, :2] = 1
     torch.testing.assert_close(framed(corners, 20), framed(images, 20))
     assert framed(torch.ones(1, 1, 40, 40), 21)[0, 0, 0, 0] == 0
+
+
+@torch.no_grad()
+@pytest.mark.long
+@pytest.mark.parametrize(("encoder", "load"), [("escnn", load_escnn), ("e2cnn", load_e2cnn)])
+def test_peers_stand_behind_the_same_protocol(encoder, load):
+    load()  # skips where it is not installed
+    net = made(net__encoder=encoder, net__widths=[4], net__resolution=29, info__size=[28, 28])
+    images = blobs(no_images=16, size=28)
+    for _ in range(60):  # norms must have seen features, or their thresholds leave no vector
+        net.autoencoder.train().encoder(images)
+    net.eval()
+    plain, turned = (net.autoencoder.encoder(x) for x in (images, torch.rot90(images, 1, dims=(-2, -1))))
+    assert plain.z.shape == (16, 8) and plain.vectors.shape[::2] == (16, 2)
+    torch.testing.assert_close(turned.z, plain.z, rtol=1e-3, atol=1e-5)
+    assert wrap(turned.pose - plain.pose - math.pi / 2).abs().max() < 1e-2
+    assert torch.isfinite(net.read(net.normalised(images)).level).all()
 
 
 def test_a_reconstruction_is_the_drawing_turned_by_the_pose():
