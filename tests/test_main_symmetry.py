@@ -153,6 +153,10 @@ def test_levels_alone_are_trained_on_a_finished_autoencoder(cli):  # noqa: F811
     assert symmetry_figures.main(["poses", "a=first", "b=second", "--out", "poses.png"]) == 0
     assert symmetry_figures.main(["poses", "a=first", "--out", "poses.png"]) == 2
     assert Path("poses.png").stat().st_size > 10_000
+    assert symmetry_figures.main(["upright", "first", "--out", "upright.png"]) == 0
+    assert (
+        symmetry_figures.main(["ablation", "a=first", "b=second", "--out", "bars.png"]) == 2
+    )  # no probe was asked for
 
 
 @pytest.mark.long

@@ -8,15 +8,21 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from partial_equiv.datasets import Law
-from partial_equiv.drawing import ablation_bars, png, pose_densities
+from partial_equiv.drawing import ablation_bars, png, pose_densities, standardised_grid
 from partial_equiv.errors import UserError
+from partial_equiv.nets import SymmetryNet
+from partial_equiv.probes import upright
 from partial_equiv.runs.atomic import write_atomically
-from partial_equiv.runs.reading import FinishedRun, open_run
+from partial_equiv.runs.reading import FinishedRun, open_run, open_splits
 from partial_equiv.runs.standardised import TEST
+from partial_equiv.runs.state import load_model
+
+SHOWN, PER_CLASS = 5, 10
 
 METRICS = {
     "test/levels/class_mean": "level error of class means, degrees",
@@ -29,7 +35,9 @@ METRICS = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Draw one comparison and return the exit code: 0, or 2 for a mistake of the user."""
     parser = argparse.ArgumentParser(prog="python -m partial_equiv.runs.symmetry_figures", description=__doc__)
-    parser.add_argument("kind", choices=list(KINDS), help="poses: two runs on one set; ablation: one bar a run")
+    parser.add_argument(
+        "kind", choices=list(KINDS), help="poses: two runs on one set; ablation: one bar a run; upright: one run"
+    )
     parser.add_argument("runs", nargs="+", metavar="name=run", help="run folders with the names that the figure shows")
     parser.add_argument("--out", required=True, help="PNG file")
     options = parser.parse_args(argv)
@@ -82,8 +90,6 @@ def poses_of(run: FinishedRun) -> dict[str, NDArray[np.float32]]:
 
 def densities(run: FinishedRun) -> dict[str, tuple[NDArray[np.float64], NDArray[np.float64]] | None]:
     """Return the true density of each class, empty where the run did not know the laws."""
-    import torch
-
     path = run.path / "symmetry.json"
     laws = json.loads(path.read_text(encoding="utf-8")).get("laws") if path.is_file() else None
     angles = torch.linspace(-math.pi, math.pi, 721, dtype=torch.float64)
@@ -105,7 +111,31 @@ def draw_ablation(runs: Mapping[str, FinishedRun]) -> Figure:
     return ablation_bars(rows)
 
 
-KINDS: dict[str, Callable[[Mapping[str, FinishedRun]], Figure]] = {"poses": draw_poses, "ablation": draw_ablation}
+def draw_upright(runs: Mapping[str, FinishedRun]) -> Figure:
+    """Return test images of a run and, below each, the same turned upright: ten of each of five classes spread evenly.
+
+    Raises:
+        UserError: several runs, one that did not infer symmetry, or data that are not there.
+    """
+    if len(runs) != 1:
+        raise UserError(f"{len(runs)} runs: upright shows one, give one run folder")
+    (run,) = runs.values()
+    model, splits = load_model(run.path), open_splits(run)
+    if not isinstance(model, SymmetryNet):
+        raise UserError(f"{run.path} inferred no symmetry: give a run with train=symmetry")
+    classes = sorted({round(place) for place in np.linspace(0, splits.info.no_classes - 1, SHOWN)})
+    index = torch.cat([(splits.test.labels == label).nonzero()[:PER_CLASS, 0] for label in classes])
+    with torch.no_grad():
+        found = upright(model, [splits.test[index]])
+    names = [splits.info.class_names[int(label)] for label in found.labels]
+    return standardised_grid(found.raw.numpy(), found.standardised.numpy(), names)
+
+
+KINDS: dict[str, Callable[[Mapping[str, FinishedRun]], Figure]] = {
+    "poses": draw_poses,
+    "ablation": draw_ablation,
+    "upright": draw_upright,
+}
 
 if __name__ == "__main__":
     sys.exit(main())
