@@ -212,8 +212,8 @@ def tested_rows(summary: Mapping[str, Any], counted: str) -> list[tuple[str, str
     if "test/accuracy" in summary:
         accuracy = ("test accuracy", f"{100 * summary['test/accuracy']:.2f} %  ({counted})")
         return [accuracy, ("test loss", f"{summary['test/loss']:.4f}")]
-    means = [(key.replace("/", " "), f"{summary[key]:.4f}") for key in summary if key.count("/") == 1]
-    return [("test data", counted), *(row for row in means if row[0].startswith("test"))]
+    names = [key for key in summary if key.startswith("test/") and key.count("/") == 1]
+    return [("test data", counted), *((key.replace("/", " "), f"{summary[key]:.4f}") for key in names)]
 
 
 def rotations_kept(subset: LayerSubset) -> str:

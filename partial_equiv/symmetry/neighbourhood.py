@@ -119,7 +119,8 @@ def likeliest_noise(poses: Tensor, floor: float, *, trimming: float) -> float:
     """Return the deviation of a pose, from `floor` up, under which the poses of all neighbourhoods are most probable.
 
     argmax over s of sum_i log sum_F p(a_i | F, s): images of one class differ by more than an encoder errs, for hands
-    slant, and that blurs the edges of every law alike. A normal law hides it: there the floor is as good.
+    slant, and that blurs the edges of every law alike. A normal law hides it: there the floor is as good. F runs over
+    every family but none, which enough noise would make the cheapest explanation of any set.
 
     Args:
         poses: Of the neighbours of images; a thousand images tell, all are used.
@@ -142,7 +143,8 @@ def _total(poses: Tensor, noise: float, trimming: float) -> float:
     """Return the sum over images of the log evidence of their neighbours' poses, families equally probable."""
     tables = _tables(noise, trimming=trimming, noise_correction=True, like=poses)
     shares = bin_shares(poses - circular_mean(poses).mean.unsqueeze(-1))
-    evidence = [fit(shares, table, any_centre=True).log_evidence for table in tables]
+    turning = [table for name, table in zip(FAMILIES, tables, strict=True) if name != "none"]
+    evidence = [fit(shares, table, any_centre=True).log_evidence for table in turning]
     return float(torch.stack(evidence, dim=-1).logsumexp(dim=-1).sum())
 
 

@@ -1,5 +1,6 @@
 """SymmetryDetector: what users hold goes in, plain answers come out, and mistakes get one sentence."""
 
+import hashlib
 import math
 
 import numpy as np
@@ -7,9 +8,10 @@ import pytest
 import torch
 
 from partial_equiv import UserError, build
-from partial_equiv.detector import SymmetryDetector
+from partial_equiv.datasets import rotate_images
+from partial_equiv.detector import SHIPPED, SymmetryDetector
 from partial_equiv.runs import save_state
-from partial_equiv.symmetry import FAMILIES
+from partial_equiv.symmetry import FAMILIES, wrap
 from tests.nets.specs import make_spec
 from tests.nets.symmetry_specs import symmetry_spec
 from tests.nets.test_symmetry_net import blobs
@@ -102,3 +104,26 @@ def test_a_run_is_loaded_and_another_kind_of_run_is_refused(tmp_path):
         SymmetryDetector.load(tmp_path / "other")
     with pytest.raises(UserError, match="train=symmetry"):
         SymmetryDetector(build(make_spec({"net.type": "GCNN", "net.pool_blocks": [1], "net.no_blocks": 3})))
+
+
+def test_the_detector_that_comes_with_the_library_is_whole_and_small():
+    files = {path.name: path for path in SHIPPED.iterdir()}
+    assert set(files) == {"best.safetensors", "best.json", "config.yaml", "CARD.md"}
+    assert sum(path.stat().st_size for path in files.values()) < 3_000_000
+    digest = hashlib.sha256(files["best.safetensors"].read_bytes()).hexdigest()
+    assert digest in files["CARD.md"].read_text()
+    reading = SymmetryDetector.load().read(blobs(size=28))
+    assert all(torch.isfinite(column.float()).all() for column in reading)
+
+
+@pytest.mark.parametrize("degrees", [30, 45, 77])
+def test_its_poses_follow_turns_of_digits_that_it_never_saw(degrees):
+    """Embedded digits are of other hands, pens and sizes: what upright is differs, but a turn is a turn."""
+    from partial_equiv.datasets.digits import read_upright
+
+    images, _ = read_upright(28)
+    digits = images[:200]
+    detector = SymmetryDetector.load()
+    angle = torch.tensor(math.radians(degrees))
+    gained = detector.pose(rotate_images(digits, angle).clamp(0, 1)) - detector.pose(digits) - angle
+    assert torch.rad2deg(wrap(gained).abs().median()) < 8

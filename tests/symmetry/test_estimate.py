@@ -235,6 +235,16 @@ def test_the_likeliest_noise_is_that_of_the_poses(degrees):
     assert likeliest_noise(poses, math.radians(14), trimming=0.05) == pytest.approx(math.radians(14))  # never below
 
 
+@pytest.mark.parametrize("bound", [30, 45, 60])
+def test_a_set_of_one_law_is_not_called_noise(bound):
+    """Where every image turns by the same law, a law of nothing under much noise fits as well, and must not win."""
+    poses, _ = simulate("uniform", bound, no_images=400, noise=math.radians(8))
+    found = likeliest_noise(poses, math.radians(2), trimming=0.05)
+    assert math.degrees(found) < 13
+    levels = estimate(poses, noise=found, **CORRECTED).uniform
+    assert math.degrees(levels.mean()) == pytest.approx(bound, rel=0.15)
+
+
 def test_none_is_an_interval_of_nothing():
     """Poses that noise explains read near 0 as an interval too, where the mean bound alone would not."""
     poses, _ = simulate("none", no_images=200, noise=math.radians(10))
