@@ -15,8 +15,8 @@ from partial_equiv.symmetry.evidence import Fit, Table, bin_shares, fit, tabulat
 from partial_equiv.symmetry.families import FAMILIES, SYMMETRY_FAMILIES, family_levels
 
 NO_STRAYS = 1e-100  # keeps logarithms finite; a neighbour outside a law costs it more than any wider law does
-NOISE_STEPS = tuple(math.radians(degrees) for degrees in (1, 2, 3, 4, 5, 6, 8, 10, 12, 15, 18, 22))
-"""Deviations that are tried; a wider one would call laws of 30 degrees noise."""
+NOISE_STEPS = tuple(math.radians(degrees) for degrees in (1, 2, 3, 4, 5, 6, 8, 10, 12))
+"""Deviations that are tried; a wider one would call laws of 20 degrees noise."""
 LEAST_NOISE = math.radians(1)  # one bin: below, more certainty changes no level that k neighbours can tell apart
 AT_ONCE = 512  # neighbourhoods: the table of one family takes 50 MB
 
