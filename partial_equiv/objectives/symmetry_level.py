@@ -87,15 +87,15 @@ class SymmetryLevel(Objective):
         self.train(False)
         device = self.model.mean.device
         codes, places, differences = [], [], []
-        no_measured = 0
         for batch in loader:
             pixels = self.model.pixels(batch.images.to(device))
             code: Code = self.model.autoencoder.encoder(pixels)
             codes.append((code.z, code.pose))
             places.append(batch.index.to(device))
-            if no_measured < NO_NOISE_IMAGES:
-                differences += [self.difference(pixels, code, angle) for angle in NOISE_ANGLES]
-                no_measured += len(pixels)
+            measured = places[-1] < NO_NOISE_IMAGES  # by place, so that a resumed run measures the same images
+            if bool(measured.any()):
+                poses = code.pose[measured]
+                differences += [self.difference(pixels[measured], poses, angle) for angle in NOISE_ANGLES]
         order = torch.cat(places).argsort()
         self.bank = Bank(*(torch.cat(column)[order] for column in zip(*codes, strict=True)))
         neighbours = nearest_neighbours(self.bank.z, self.no_neighbours).index
@@ -103,10 +103,10 @@ class SymmetryLevel(Objective):
         self.targets = self.estimate(neighbours)
         self.train(True)
 
-    def difference(self, pixels: Tensor, code: Code, angle: float) -> Tensor:
+    def difference(self, pixels: Tensor, poses: Tensor, angle: float) -> Tensor:
         """Return psi(T_a x) - psi(x) - a: 0 were the encoder exactly equivariant."""
         turned = self.model.autoencoder.encoder(rotate_images(pixels, pixels.new_tensor(angle)))
-        return wrap(turned.pose - code.pose - angle)
+        return wrap(turned.pose - poses - angle)
 
     def pose_noise(self, differences: Tensor, neighbours: Tensor) -> float:
         """Return the deviation of a pose: what turned copies show, or more if the neighbours' poses call for it."""

@@ -8,7 +8,7 @@ import torch
 from partial_equiv import UserError, build
 from partial_equiv.datasets import Batch, rotate_images
 from partial_equiv.nets import Code
-from partial_equiv.objectives import SymmetryLevel
+from partial_equiv.objectives import SymmetryLevel, symmetry_level
 from partial_equiv.symmetry import FAMILIES, PUBLISHED_ESTIMATORS, wrap
 from tests.nets.symmetry_specs import symmetry_spec
 from tests.nets.test_symmetry_net import blobs
@@ -60,7 +60,7 @@ def objective(monkeypatch, estimator="likelihood", corrections=ALL, no_neighbour
     net = build(symmetry_spec(**changes))
     net.autoencoder.encoder = Oracle()
     made = SymmetryLevel(net, no_neighbours=no_neighbours, estimator=estimator, corrections=corrections)
-    monkeypatch.setattr(made, "difference", lambda pixels, code, angle: 1e-3 * torch.randn(len(pixels)))
+    monkeypatch.setattr(made, "difference", lambda pixels, poses, angle: 1e-3 * torch.randn(len(pixels)))
     return made
 
 
@@ -172,6 +172,21 @@ def test_the_noise_is_that_of_turned_copies():
         differences.append(wrap(turned.pose - code.pose - degrees * DEGREES))
     median = torch.cat(differences).abs().median()
     assert made.noise == pytest.approx(float(median) / 0.6745 / math.sqrt(2), rel=1e-3)
+
+
+def test_what_is_measured_does_not_depend_on_the_order_of_the_loader(monkeypatch):
+    """A resumed run meets its loader at another epoch."""
+    monkeypatch.setattr(symmetry_level, "NO_NOISE_IMAGES", 20)
+    torch.manual_seed(0)
+    net = build(symmetry_spec())
+    images = blobs(no_images=60)
+    made = SymmetryLevel(net, no_neighbours=5, estimator="likelihood", corrections=ALL | {"noise_correction": False})
+    found = []
+    for seed in (0, 1):
+        made.prepare(batches(images, net, size=15, seed=seed))
+        found.append((made.noise, made.targets.uniform))
+    assert found[0][0] == pytest.approx(found[1][0], rel=1e-5)
+    torch.testing.assert_close(found[0][1], found[1][1])
 
 
 def test_too_few_images_and_unknown_estimators_are_refused():

@@ -237,7 +237,7 @@ def test_the_likeliest_noise_is_that_of_the_poses(degrees):
 
 @pytest.mark.parametrize(("bound", "off"), [(30, 0.3), (45, 0.15), (60, 0.1)])
 def test_a_set_of_one_law_is_not_called_noise(bound, off):
-    """Where every image turns by one law, nothing under much noise fits as well, and must not win; narrow laws suffer."""
+    """Where every image turns by one law, nothing under much noise fits as well, and must not win."""
     poses, _ = simulate("uniform", bound, no_images=400, noise=math.radians(8))
     found = likeliest_noise(poses, math.radians(2), trimming=0.05)
     assert math.degrees(found) < 13
