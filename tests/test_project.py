@@ -16,6 +16,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 import partial_equiv
+from partial_equiv.detector import SHIPPED
 
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -144,7 +145,8 @@ def test_the_wheel_holds_the_library_alone(wheel):
     assert {name.split("/")[0] for name in names} == {"partial_equiv", information}
     library = {name for name in names if name.startswith("partial_equiv/")}
     sources = {p.relative_to(ROOT).as_posix() for p in (ROOT / "partial_equiv").rglob("*.py")}
-    assert library == sources | {"partial_equiv/py.typed"}
+    shipped = {p.relative_to(ROOT).as_posix() for p in SHIPPED.iterdir()}
+    assert library == sources | shipped | {"partial_equiv/py.typed"}
     assert f"{information}/licenses/LICENSE" in names
 
 
@@ -162,6 +164,22 @@ def test_the_wheel_works_without_the_checkout(wheel, tmp_path):
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(tmp_path)
     command = [sys.executable, "-c", USE, str(tmp_path)]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+DETECT = """
+import sys, torch
+from partial_equiv.detector import SHIPPED, SymmetryDetector
+assert str(SHIPPED).startswith(sys.argv[1]), SHIPPED
+assert SymmetryDetector.load().level(torch.rand(2, 1, 28, 28)).shape == (2,)
+"""
+
+
+def test_the_wheel_brings_its_detector(wheel, tmp_path):
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(tmp_path)
+    command = [sys.executable, "-c", DETECT, str(tmp_path)]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 
