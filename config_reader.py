@@ -224,7 +224,7 @@ def stored_config(folder: Path, asked: Mapping[str, Any], overrides: Sequence[st
     dataset = stored.get("dataset")
     if isinstance(dataset, dict):  # else the check of the keys says so
         stored["dataset"] = LATER_KEYS.get(str(dataset.get("type")), {}) | dataset
-    for path in may_change:
+    for path in (*may_change, "test"):
         if one_kind(stored, asked, path.partition(".")[0]):
             take_up(stored, asked, path)
     for override in overrides:

@@ -7,10 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 
 from partial_equiv.detector import SymmetryDetector
 from partial_equiv.runs import load_state, symmetry_figures
-from tests.test_main import cli  # noqa: F401  (a fixture)
+from tests.test_main import SMALL, cli  # noqa: F401  (a fixture)
 
 TINY = [
     "net=SymmetryNet",
@@ -98,7 +99,6 @@ def test_labels_and_true_poses_are_for_scoring_alone(cli, tmp_path):  # noqa: F8
     """The same images without labels, and without known turns, train to the very same network."""
     code, _, err = cli(*TINY, *UPRIGHT, LAWS, "hydra.run.dir=known")
     assert code == 0, err
-    import yaml
 
     from dataset_constructor import construct_dataset
 
@@ -261,3 +261,18 @@ def test_images_without_labels_are_no_task_for_a_classifier(cli):  # noqa: F811
     np.savez("bare.npz", images=np.random.default_rng(0).integers(0, 255, (60, 16, 16), dtype=np.uint8))
     code, _, err = cli("dataset=npz", "dataset.root=bare.npz")
     assert code == 2 and "no labels" in err
+
+
+def test_a_run_from_before_these_keys_goes_on(cli):  # noqa: F811
+    """Its stored configuration has no keys of probes that came later, nor an initial level."""
+    code, _, err = cli(*SMALL, "train.epochs=1", "hydra.run.dir=old")
+    assert code == 0, err
+    stored = yaml.safe_load(Path("old/config.yaml").read_text())
+    for key in ("ood", "clusters", "downstream", "data_symmetry"):
+        del stored["test"][key]
+    del stored["conv"]["initial_level"]
+    Path("old/config.yaml").write_text(yaml.safe_dump(stored))
+    code, _, err = cli("resume=old", "train.epochs=2")
+    assert code == 0, err
+    code, _, err = cli("run=old", "do=evaluate")
+    assert code == 0, err
