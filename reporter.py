@@ -38,6 +38,7 @@ SHOWN = (
     "unlearning/tap_difference",
     "levels/class_mean",
     "levels/sample",
+    "levels/constant",
     "poses/median_error",
     "families/accuracy",
     "equivariance/pose_30",
