@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -54,7 +55,7 @@ def save_last(folder: Path, progress: Progress, stage: Stage, spec: dict[str, An
         "progress": asdict(progress),
         "schedule": stage.schedule.state(),
         "groups": [list(group["names"]) for group in stage.optimizer.param_groups],
-        "rng": {"python": random.getstate()[2], "numpy": numpy_rest()},
+        "rng": random_rest(),
     }
     save_state(folder, LAST, tensors, meta)
 
@@ -144,6 +145,21 @@ def random_tensors() -> Iterator[tuple[str, Tensor]]:
     yield "python", torch.tensor(random.getstate()[1], dtype=torch.int64)
     _, words, *_ = np.random.get_state(legacy=True)
     yield "numpy", torch.from_numpy(np.asarray(words).astype(np.int64))
+
+
+def random_rest() -> dict[str, Any]:
+    """Return what the states of Python's and numpy's generators hold beside tensors."""
+    return {"python": random.getstate()[2], "numpy": numpy_rest()}
+
+
+@contextmanager
+def random_kept() -> Iterator[None]:
+    """Put every global generator back to where it was before the block."""
+    tensors, rest = dict(random_tensors()), random_rest()
+    try:
+        yield
+    finally:
+        set_random(tensors, rest)
 
 
 def numpy_rest() -> list[float]:

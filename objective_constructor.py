@@ -228,13 +228,9 @@ def construct_probes(
     """
     choices = bind_test(cfg) if when == "test" else bind_train(cfg)
     found: dict[str, Probe] = {}
-    known = {
-        "class_names": info.class_names,
-        "laws": info.laws,
-        "train": train,
-        "seed": cfg.get("seed"),
-        "dataset_words": dataset_words(cfg.get("dataset") or {}),
-    }
+    known = {"class_names": info.class_names, "laws": info.laws, "train": train, "seed": cfg.get("seed")}
+    if "data_symmetry" in choices.probes:
+        known["dataset_words"] = dataset_words(cfg["dataset"])
     for name in choices.probes:
         make = choose(PROBES, name, f"{when}.probes")
         facts = {key: value for key, value in known.items() if key in parameters(make)}

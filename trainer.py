@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import torch
 from tqdm import tqdm
 
-from checkpointer import Progress, load_best, load_last, read_progress, save_best, save_last
+from checkpointer import Progress, load_best, load_last, random_kept, read_progress, save_best, save_last
 from objective_constructor import Stage
 from optim import scale_rates
 from partial_equiv.errors import UserError
@@ -71,10 +71,9 @@ def train_stages(
     for name in names[names.index(reached.stage) if reached else 0 :]:
         stage = stages[name]
         begun = reached is not None and reached.stage == name
-        if begun:
-            load_last(folder.path, stage)  # what the stage looks at is what it looked at when it began
-        stage.objective.prepare(loaders.train)  # before the generators are put back
         progress = load_last(folder.path, stage) if begun else Progress(name, seconds=progress.seconds)
+        with random_kept():  # a stage that goes on looks again, and must not draw for it
+            stage.objective.prepare(loaders.train)
         progress = train(stage, loaders, folder, spec, progress, max_steps)
         load_best(folder.path, stage)
     return progress

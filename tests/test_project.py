@@ -160,11 +160,16 @@ assert not loaded & {"hydra", "omegaconf", "wandb", "matplotlib", "sklearn"}, so
 """
 
 
-def test_the_wheel_works_without_the_checkout(wheel, tmp_path):
+def run_with(wheel, folder, code):
+    """Run code beside an unpacked wheel, away from the checkout, and return the process."""
     with zipfile.ZipFile(wheel) as archive:
-        archive.extractall(tmp_path)
-    command = [sys.executable, "-c", USE, str(tmp_path)]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+        archive.extractall(folder)
+    command = [sys.executable, "-c", code, str(folder)]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+
+
+def test_the_wheel_works_without_the_checkout(wheel, tmp_path):
+    done = run_with(wheel, tmp_path, USE)
     assert done.returncode == 0, done.stderr
 
 
@@ -177,10 +182,7 @@ assert SymmetryDetector.load().level(torch.rand(2, 1, 28, 28)).shape == (2,)
 
 
 def test_the_wheel_brings_its_detector(wheel, tmp_path):
-    with zipfile.ZipFile(wheel) as archive:
-        archive.extractall(tmp_path)
-    command = [sys.executable, "-c", DETECT, str(tmp_path)]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    done = run_with(wheel, tmp_path, DETECT)
     assert done.returncode == 0, done.stderr
 
 

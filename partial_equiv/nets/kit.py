@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 from torch import nn
 
@@ -132,15 +132,8 @@ class ConvKit:
         return LiftingConv(
             in_channels,
             out_channels,
-            size=self.kernel.size if size is None else size,
-            group=self.group,
-            make_kernel=self._kernel(self.kernel.no_hidden),
             sampler=self.sampler(partial_equiv=False),
-            padding=self.conv.padding if padding is None else padding,
-            bias=self.conv.bias,
-            per_batch_element=self.choices.sample_per_batch_element,
-            angle=self.kernel.angle,
-            stride=stride,
+            **self._shared(padding, size, stride),
         )
 
     def group_conv(
@@ -155,16 +148,9 @@ class ConvKit:
         return GroupConv(
             in_channels,
             out_channels,
-            size=self.kernel.size if size is None else size,
-            group=self.group,
-            make_kernel=self._kernel(self.kernel.no_hidden),
             sampler=self.sampler(partial_equiv=self.conv.partial_equiv) if self.resamples else None,
             no_samples=self.choices.no_samples,
-            padding=self.conv.padding if padding is None else padding,
-            bias=self.conv.bias,
-            per_batch_element=self.choices.sample_per_batch_element,
-            angle=self.kernel.angle,
-            stride=stride,
+            **self._shared(padding, size, stride),
         )
 
     def translation_conv(self, in_channels: int, out_channels: int, padding: Padding) -> GroupConv:
@@ -192,6 +178,19 @@ class ConvKit:
             no_samples=self.choices.no_samples,
             angle=self.kernel.angle,
         )
+
+    def _shared(self, padding: Padding | None, size: int | str | None, stride: int) -> dict[str, Any]:
+        """Return what lifting and group convolutions are told alike; None takes the kit's choice."""
+        return {
+            "size": self.kernel.size if size is None else size,
+            "group": self.group,
+            "make_kernel": self._kernel(self.kernel.no_hidden),
+            "padding": self.conv.padding if padding is None else padding,
+            "bias": self.conv.bias,
+            "per_batch_element": self.choices.sample_per_batch_element,
+            "angle": self.kernel.angle,
+            "stride": stride,
+        }
 
     def _kernel(self, no_hidden: int) -> MakeKernel:
         return partial(self.make_kernel, no_hidden=no_hidden)

@@ -16,7 +16,8 @@ from partial_equiv.errors import UserError
 from partial_equiv.nets import SymmetryNet
 from partial_equiv.probes.probe import Artifact, Probe
 from partial_equiv.probes.readings import Readings, collect, law_family, symmetry_net, true_levels
-from partial_equiv.symmetry import FAMILIES, LevelScores, PoseScores, score_levels, score_poses, wrap
+from partial_equiv.probes.standardised import upright
+from partial_equiv.symmetry import FAMILIES, score_levels, score_poses, wrap
 
 EQUIVARIANCE_DEGREES = (30, 45, 77, 90)
 NO_EQUIVARIANCE_IMAGES = 1_000
@@ -42,8 +43,6 @@ class Symmetry(Probe):
         self.class_names, self.laws = tuple(class_names), laws
         self.found: Readings | None = None
         self.pictures: tuple[Tensor, Tensor, list[str]] | None = None
-        self.levels: LevelScores | None = None
-        self.poses: PoseScores | None = None
 
     def __call__(self, model: nn.Module, loader: Iterable[Batch]) -> dict[str, float]:
         """Return "levels/..", "poses/..", "families/.." and "equivariance/..", angles in degrees."""
@@ -58,13 +57,13 @@ class Symmetry(Probe):
             numbers[f"levels/mean/{name}"] = math.degrees(float(values.mean()))
             numbers[f"levels/std/{name}"] = math.degrees(float(values.std(correction=0)))
         if self.laws is not None:
-            self.levels = score_levels(reading.level, true_levels(self.laws, labels), labels)
-            numbers |= {f"levels/{name}": value for name, value in self.levels._asdict().items()}
+            levels = score_levels(reading.level, true_levels(self.laws, labels), labels)
+            numbers |= {f"levels/{name}": value for name, value in levels._asdict().items()}
             wanted = torch.tensor([FAMILIES.index(law_family(law)) for law in self.laws])[labels]
             numbers["families/accuracy"] = float((reading.family == wanted).float().mean())
         if poses is not None:
-            self.poses = score_poses(reading.pose, poses, labels)
-            numbers |= {f"poses/{name}": value for name, value in self.poses._asdict().items()}
+            scores = score_poses(reading.pose, poses, labels)
+            numbers |= {f"poses/{name}": value for name, value in scores._asdict().items()}
         return numbers
 
     def words(self) -> str:
@@ -136,9 +135,8 @@ class Symmetry(Probe):
         images, labels = torch.cat([batch.images for batch in kept]), torch.cat([batch.labels for batch in kept])
         places = [place for k in range(len(self.class_names)) for place in (labels == k).nonzero()[:SHOWN_PER_CLASS, 0]]
         index = torch.stack(places)
-        shown = (255 * net.pixels(images[index])).round().clamp(0, 255).to(torch.uint8).cpu()
-        poses = net.read(images[index]).pose.cpu()
-        return shown, rotate_images(shown, -poses), [self.class_names[int(label)] for label in labels[index]]
+        shown = upright(net, [Batch(images[index], labels[index], index)])
+        return shown.raw, shown.standardised, [self.class_names[int(label)] for label in shown.labels]
 
 
 def _remembering(loader: Iterable[Batch], kept: list[Batch]) -> Iterator[Batch]:
