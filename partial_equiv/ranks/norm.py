@@ -1,0 +1,122 @@
+"""Batch norm over the examples of all ranks.
+
+Axes: N ranks, B examples of one rank, C channels, any further axes.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from partial_equiv.errors import UserError
+from partial_equiv.ranks.collectives import no_ranks, stack_ranks
+
+
+class RankBatchNorm(_BatchNorm):
+    """Batch normalisation whose statistics are those of all ranks' examples.
+
+    y = (x - mean) / sqrt(variance + eps) * weight + bias, per channel; mean and biased variance over examples and
+    pixels of all ranks in training, running ones in evaluation (which exchanges nothing). On one rank it is torch's
+    batch norm. Ranks may hold different numbers of examples. Statistics are float32 at least, also under autocast.
+
+    Args:
+        num_features: C; all arguments, parameters, buffers and their names are those of `torch.nn.BatchNorm2d`.
+    Shape:
+        [B, C, ...] -> the same, 2 to 5 axes.
+    Raises:
+        ValueError: another number of axes, or on one rank a single value per channel in training.
+    Source: as torch.nn.SyncBatchNorm. Differs: runs on any device and backend; moments are merged around the common
+        mean (Chan et al. 1979).
+    """
+
+    def _check_input_dim(self, input: Tensor) -> None:
+        if not 2 <= input.ndim <= 5:
+            raise ValueError(f"batch norm was given {input.ndim} axes: give [B, C] and up to three more")
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Normalise: [B, C, ...] -> the same."""
+        from_batch = self.training or self.running_mean is None
+        if not from_batch or no_ranks() == 1:
+            return super().forward(input)
+        self._check_input_dim(input)
+        with torch.autocast(input.device.type, enabled=False):
+            x = input if input.dtype == torch.float64 else input.float()
+            mean, variance, count = rank_moments(x)
+            if self.training and self.track_running_stats:
+                self._follow(mean, variance, count)
+            scale = torch.rsqrt(variance + self.eps)
+            per_channel = (-1, *(1 for _ in x.shape[2:]))
+            if self.weight is not None:
+                scale = scale * self.weight.to(scale.dtype)
+            y = (x - mean.view(per_channel)) * scale.view(per_channel)
+            if self.bias is not None:
+                y = y + self.bias.to(y.dtype).view(per_channel)
+        return y.to(input.dtype)
+
+    @torch.no_grad()
+    def _follow(self, mean: Tensor, variance: Tensor, count: Tensor) -> None:
+        """Move the running statistics towards those of the batch, the variance unbiased."""
+        assert self.running_mean is not None and self.running_var is not None and self.num_batches_tracked is not None
+        self.num_batches_tracked.add_(1)
+        # No momentum means torch's plain average over all batches so far.
+        momentum = self.momentum if self.momentum is not None else 1 / float(self.num_batches_tracked)
+        self.running_mean.lerp_(mean.to(self.running_mean.dtype), momentum)
+        self.running_var.lerp_((variance * (count / (count - 1))).to(self.running_var.dtype), momentum)
+
+
+def rank_moments(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return mean [C] and biased variance [C] over all ranks' x [B, C, ...], and the values per channel []."""
+    variance, mean = torch.var_mean(x, dim=[0, *range(2, x.ndim)], correction=0)
+    own = mean.new_full((1,), x.numel() // x.shape[1])
+    counts, means, variances = stack_ranks(torch.cat([own, mean, variance])).split([1, len(mean), len(mean)], dim=1)
+    count = counts.sum()
+    mean = (counts * means).sum(dim=0) / count
+    variance = (counts * (variances + (means - mean).square())).sum(dim=0) / count
+    return mean, variance, count
+
+
+CONVERTED = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+
+
+def convert_norms(module: nn.Module) -> nn.Module:
+    """Return the module with a `RankBatchNorm` in place of every batch norm of torch.
+
+    Parameters and buffers are kept, not copied, so optimisers and state dicts stay valid. The change is in place,
+    except where `module` is a batch norm itself.
+
+    Args:
+        module: Any network.
+    Raises:
+        UserError: with several ranks, a batch norm of a class of its own, which would keep local statistics.
+    """
+    made: dict[nn.Module, RankBatchNorm] = {}
+    for name, norm in list(module.named_modules(remove_duplicate=False)):
+        if type(norm) in CONVERTED:
+            assert isinstance(norm, _BatchNorm)
+            made[norm] = made.get(norm) or converted(norm)
+            if not name:
+                return made[norm]
+            module.set_submodule(name, made[norm])
+        elif isinstance(norm, _BatchNorm) and not isinstance(norm, RankBatchNorm | nn.SyncBatchNorm) and no_ranks() > 1:
+            raise UserError(
+                f"{name or 'the network'} is a {type(norm).__name__}, whose statistics would stay apart in "
+                f"{no_ranks()} processes: choose a network with plain batch norms, or train in one process"
+            )
+    return module
+
+
+def converted(norm: _BatchNorm) -> RankBatchNorm:
+    """Return the norm over all ranks with the parameters, buffers and mode of a norm over one."""
+    own = RankBatchNorm(
+        norm.num_features,
+        eps=norm.eps,
+        momentum=norm.momentum,
+        affine=norm.affine,
+        track_running_stats=norm.track_running_stats,
+        device="meta",  # replaced below
+    )
+    for name, parameter in norm.named_parameters(recurse=False):
+        setattr(own, name, parameter)
+    for name, buffer in norm.named_buffers(recurse=False):
+        setattr(own, name, buffer)
+    own.train(norm.training)
+    return own
