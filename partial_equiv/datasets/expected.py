@@ -20,6 +20,7 @@ from partial_equiv.datasets import (
 from partial_equiv.datasets.info import DatasetInfo, plan, sized
 from partial_equiv.datasets.law import laws_of_turns, parse_laws
 from partial_equiv.datasets.turning import check_law, with_laws
+from partial_equiv.datasets.view_facts import view_info
 
 PUBLISHED = (
     digits.FACTS,
@@ -60,7 +61,7 @@ def upright_info(name: str, keywords: Mapping[str, Any]) -> DatasetInfo | None:
         return glyph.load_glyph(**keywords).info
     facts = next((facts for facts in PUBLISHED if facts.name == name), None)
     if facts is None:
-        return None
+        return view_info(name, keywords)
     if facts.laws is not None:
         laws = laws_of_turns(facts.no_classes, keywords.get("rot_interval", 0), keywords.get("rot_normal"))
         facts = dataclasses.replace(facts, laws=laws)

@@ -35,6 +35,8 @@ class DatasetInfo:
         crop_law: Boxes of the published augmentation `inception`; None where the set has none.
         laws: By which the training images of each class are turned; None where nobody knows.
         labelled: Whether the labels were given; if not, all are 0 and there is one class.
+        latents: Names of the latent numbers of every view; none for sets of single images.
+        views: Names of the views of an example; none for sets of single images.
     """
 
     name: str
@@ -52,6 +54,8 @@ class DatasetInfo:
     crop_law: CropLaw | None = None
     laws: tuple[Law, ...] | None = None
     labelled: bool = True
+    latents: tuple[str, ...] = ()
+    views: tuple[str, ...] = ()
 
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

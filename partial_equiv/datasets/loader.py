@@ -1,17 +1,20 @@
 """Batches in an order that is a pure function of (seed, epoch)."""
 
 from collections.abc import Iterator
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
 
 from partial_equiv.datasets.counter import generator, uniform
-from partial_equiv.datasets.image_set import Batch, ImageSet
+from partial_equiv.datasets.image_set import ImageSet
+from partial_equiv.datasets.recorded import RecordedViews
+from partial_equiv.datasets.view_set import ViewSet
 from partial_equiv.errors import UserError
 
 T = TypeVar("T")
+ExampleSet = ImageSet | ViewSet | RecordedViews
 
 
 class BatchOrder(Sampler[Tensor]):
@@ -49,10 +52,10 @@ class BatchOrder(Sampler[Tensor]):
             yield order[start : start + self.batch_size]
 
 
-class Loader(DataLoader[Batch]):
-    """Torch's DataLoader over whole batches, with the epoch as its only state."""
+class Loader(DataLoader[Any]):
+    """Torch's DataLoader over whole batches, `Batch` or `Views`, with the epoch as its only state."""
 
-    def __init__(self, image_set: ImageSet, order: BatchOrder, no_workers: int) -> None:
+    def __init__(self, image_set: ExampleSet, order: BatchOrder, no_workers: int) -> None:
         """Fetch each batch in one step.
 
         Torch draws a worker seed whenever a loader starts; a private generator keeps that from moving the global one.
@@ -76,9 +79,9 @@ def unchanged(batch: T) -> T:
 
 
 def make_loader(
-    image_set: ImageSet, *, batch_size: int, shuffle: bool, drop_last: bool, seed: int, no_workers: int
+    image_set: ExampleSet, *, batch_size: int, shuffle: bool, drop_last: bool, seed: int, no_workers: int
 ) -> Loader:
-    """Return a loader that yields `Batch`.
+    """Return a loader that yields `Batch`, or `Views` for a set of views.
 
     Args:
         image_set: The split.
@@ -98,6 +101,6 @@ def make_loader(
     order = BatchOrder(len(image_set), batch_size=batch_size, shuffle=shuffle, drop_last=drop_last, seed=seed)
     if not len(order):
         raise UserError(
-            f"train.batch_size={batch_size} leaves no whole batch of {len(image_set)} images: give a smaller one"
+            f"train.batch_size={batch_size} leaves no whole batch of {len(image_set)} examples: give a smaller one"
         )
     return Loader(image_set, order, 0 if image_set.in_memory else no_workers)

@@ -6,15 +6,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from partial_equiv.datasets.augmentation import CropFlip, ImageSource, InceptionCrop
+from partial_equiv.datasets.augmentation import ImageSource
 from partial_equiv.datasets.counter import generator
 from partial_equiv.datasets.image_set import ImageSet, Splits
 from partial_equiv.datasets.info import DatasetInfo
-from partial_equiv.datasets.pictures import Pictures
-from partial_equiv.errors import UserError
-from partial_equiv.menu import nearest
-
-AUGMENTATIONS = ("none", "resnet", "inception")
 
 
 class Cut(NamedTuple):
@@ -68,31 +63,3 @@ def assemble(info: DatasetInfo, train: Labelled, validation: Labelled, test: Lab
     )
     info = dataclasses.replace(info, no_train=len(learn), no_validation=len(select), no_test=len(report))
     return Splits(learn, select, report, info)
-
-
-def augment_training(splits: Splits, augment: str | None, seed: int) -> Splits:
-    """Return the splits with an augmentation on the training images, and on them only.
-
-    Args:
-        splits: Any data set.
-        augment: "none" (or None), "resnet": random crop after padding, and mirror; or "inception": random box of the
-            picture on disk, and mirror.
-        seed: Of the run.
-
-    Raises:
-        UserError: an unknown name, or a data set for which no augmentation is published.
-    """
-    name = "none" if augment is None else str(augment).lower()
-    if name not in AUGMENTATIONS:
-        raise UserError(f"augment={augment!r} is not one of: {', '.join(AUGMENTATIONS)}{nearest(name, AUGMENTATIONS)}")
-    if name == "none":
-        return splits
-    info = splits.info
-    if name == "resnet" and info.crop_padding is not None:
-        return splits._replace(train=splits.train.augmented(CropFlip(info.crop_padding, seed)))
-    if name == "inception" and info.crop_law is not None:
-        if not isinstance(splits.train.images, Pictures):
-            raise UserError("augment=inception cuts boxes from upright pictures, dataset.law turns them: leave one out")
-        return splits._replace(train=splits.train.augmented(InceptionCrop(info.crop_law, info.size, seed)))
-    defined = ["none"] + ["resnet"] * (info.crop_padding is not None) + ["inception"] * (info.crop_law is not None)
-    raise UserError(f"augment={augment} is not defined for dataset={info.name}: give augment={' or '.join(defined)}")

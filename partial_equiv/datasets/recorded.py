@@ -1,0 +1,160 @@
+"""Each image beside two augmentations of it, whose parameters are recorded: the views of EquiMod.
+
+Axes: N images of the set, B images of a batch, C channels, Y X pixels, P = 15 parameters of an augmentation.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from partial_equiv.datasets.image_set import ImageSet, Splits
+from partial_equiv.datasets.info import DatasetInfo, with_notes
+from partial_equiv.datasets.recorded_ops import (
+    PARAMETERS,
+    SIMCLR,
+    RecordedLaw,
+    augment,
+    draw_parameters,
+    neutral_parameters,
+    standardisation,
+)
+from partial_equiv.datasets.view_set import Views
+from partial_equiv.errors import UserError
+
+VIEWS = ("anchor", "x", "y")
+NOTE = "each image beside two augmentations of it"
+FIXED_SEED = 0  # of validation and test: the same augmentations for all runs
+
+
+class RecordedViews(Dataset[Views]):
+    """One split of a data set, each example an image as it is and two augmentations of it.
+
+    latents = (parameters - mean) / std, of the law of the parameters; those of the anchor are what no augmentation
+    would have. The augmentations are a pure function of (seed, epoch, index), up to the rounding of float32.
+
+    Args:
+        images: The split, without an augmentation.
+        law: Of the augmentations.
+        seed: Of the augmentations.
+        varies: Draw anew in each epoch; False keeps the draw of epoch 0.
+    """
+
+    view_names = VIEWS
+    no_views = 1
+    """Of an object as it is stored: the augmentations are made, not kept."""
+
+    def __init__(self, images: ImageSet, *, law: RecordedLaw, seed: int, varies: bool) -> None:
+        """Keep the images; nothing is copied."""
+        assert images.augmentation is None, "an augmented set has no image as it is"
+        self.images = images
+        self.law = law
+        self.seed = seed
+        self.varies = varies
+        self.labels, self.mean, self.std = images.labels, images.mean, images.std
+        self.latents = torch.zeros(len(images), 1, 0)
+        self.groups: dict[str, Tensor] = {}
+        self.epoch = 0
+        deviation = torch.tensor(self.std, dtype=torch.float64)
+        self._scale = (1 / (255 * deviation)).float()[:, None, None]
+        self._shift = (-torch.tensor(self.mean, dtype=torch.float64) / deviation).float()[:, None, None]
+
+    @property
+    def no_objects(self) -> int:
+        """Number of images."""
+        return len(self.images)
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether the pixels are held in memory rather than read from disk on demand."""
+        return self.images.in_memory
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the draw of the augmentations, where it varies."""
+        self.epoch = epoch if self.varies else 0
+
+    def raw(self, index: int) -> Tensor:
+        """Return one image as stored, uint8 [C, Y, X]."""
+        return self.images.raw(index)
+
+    def images_at(self, positions: Tensor) -> Tensor:
+        """Return normalised images as they are, float32 [M, C, Y, X] for positions int64 [M]."""
+        return self.images[positions].images
+
+    def parameters(self, index: Tensor, *, size: tuple[int, int], in_colour: bool) -> Tensor:
+        """Return what is recorded of each view in this epoch, the anchor first, before it is standardised.
+
+        Args:
+            index: Positions of the images.
+            size: Their height and width.
+            in_colour: Whether they have three channels.
+        Shape:
+            index int64 [B] -> float64 [B, 3, P].
+        """
+        drawn = draw_parameters(
+            index, law=self.law, size=size, in_colour=in_colour, no_draws=2, seed=self.seed, epoch=self.epoch
+        )
+        return torch.cat([neutral_parameters(size).expand(len(index), 1, -1), drawn], dim=1)
+
+    def __len__(self) -> int:
+        """Return the number of examples of an epoch."""
+        return len(self.images)
+
+    def __getitem__(self, index: int | Sequence[int] | Tensor) -> Views:
+        """Return the batch of the given positions; one position gives a batch of one."""
+        chosen = torch.as_tensor(index, dtype=torch.int64).reshape(-1)
+        pixels = self.images.images[chosen].float()
+        size, in_colour = (pixels.shape[2], pixels.shape[3]), pixels.shape[1] == 3
+        parameters = self.parameters(chosen, size=size, in_colour=in_colour)
+        augmented = augment(pixels.repeat_interleave(2, dim=0), parameters[:, 1:].flatten(0, 1)).unflatten(0, (-1, 2))
+        images = torch.cat([pixels[:, None], augmented], dim=1).mul_(self._scale).add_(self._shift)
+        mean, deviation = standardisation(self.law, size, in_colour)
+        return Views(images, self.labels[chosen], chosen, ((parameters - mean) / deviation).float())
+
+    def __getitems__(self, index: Sequence[int]) -> Views:
+        """Return the batch of the given positions: the door that torch's DataLoader uses for whole batches."""
+        return self[index]
+
+
+class RecordedSplits(NamedTuple):
+    """Images beside their augmentations: what learns, what selects, what is reported, and the facts."""
+
+    train: RecordedViews
+    validation: RecordedViews
+    test: RecordedViews
+    info: DatasetInfo
+
+
+def record_views(splits: Splits, seed: int) -> RecordedSplits:
+    """Return the splits with each image beside two augmentations by the law of SimCLR.
+
+    Those of training change with the epoch and the seed; those of validation and test are the same for all.
+
+    Args:
+        splits: Any data set of images.
+        seed: Of the run.
+    Source: Devillers & Lefort 2023 (EquiMod). Differs: crops are cut from the image at its final size, no value is
+        rounded between two changes, and what has no effect is recorded as if it had not been drawn.
+    """
+    train = RecordedViews(splits.train, law=SIMCLR, seed=seed, varies=True)
+    validation, test = (
+        RecordedViews(images, law=SIMCLR, seed=FIXED_SEED, varies=False) for images in (splits.validation, splits.test)
+    )
+    return RecordedSplits(train, validation, test, recorded_info(splits.info))
+
+
+def recorded_info(info: DatasetInfo) -> DatasetInfo:
+    """Return the facts of a set of images once each is seen beside its augmentations.
+
+    Raises:
+        UserError: it is a set of views already.
+    """
+    if info.views:
+        raise UserError(
+            f"augment=recorded changes single images, and dataset={info.name} has several views of each object: "
+            "give augment=none"
+        )
+    return dataclasses.replace(with_notes(info, NOTE), views=VIEWS, latents=PARAMETERS)
