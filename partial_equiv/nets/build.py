@@ -17,6 +17,8 @@ from partial_equiv.nets.gconvnet import GConvNet
 from partial_equiv.nets.gresnet import GResNet
 from partial_equiv.nets.kit import ConvChoices, ConvKit, GroupChoices, KernelChoices, make_kit
 from partial_equiv.nets.liftingnet import LiftingNet
+from partial_equiv.nets.split_ckresnet import make_split_ckresnet
+from partial_equiv.nets.split_encoder import make_split_encoder
 from partial_equiv.nets.symmetry_net import SymmetryNet
 
 SECTIONS = ("net", "conv", "kernel", "base_group", "info")
@@ -34,9 +36,13 @@ NETS: dict[str, Callable[..., nn.Module]] = {
     "SymmetryNet": SymmetryNet,
     "AugerinoCKResNet": CKResNet,
     "AugerinoGCNN": GCNN,
+    "SplitCKResNet": make_split_ckresnet,
+    "SplitEncoder": make_split_encoder,
 }
 PIXEL_NETS = ("GConvNet", "GResNet", "LiftingNet")
 """Networks of exact group convolutions on the pixel grid: they have no continuous kernels."""
+PLAIN_NETS = ("SplitEncoder",)
+"""Networks without group convolutions: conv, kernel, base_group and net.norm are nothing to them."""
 AVERAGED = ("AugerinoCKResNet", "AugerinoGCNN")
 """Networks that are made plain and averaged over learned augmentations of their input."""
 
@@ -48,35 +54,44 @@ def build(spec: Mapping[str, Mapping[str, Any]]) -> nn.Module:
         spec: {"net", "conv", "kernel", "base_group", "info"}: what the config groups of these names say, and the facts
             of the data: in_channels, no_classes and size = [Y, X] in pixels; for SymmetryNet mean and std too.
     Shape:
-        The network maps images [B, C, Y, X] to logits [B, no_classes]; SymmetryNet to levels [B].
+        The network maps images [B, C, Y, X] to logits [B, no_classes]; SymmetryNet to levels [B]; SplitEncoder and
+        SplitCKResNet to representations [B, D].
     Raises:
         UserError: an unknown section, name, key, type or combination; the message says what would be right.
     """
     _check_keys(spec, SECTIONS, "")
     _check_keys(spec["info"], FACTS, "info.", optional=SCALE)
-    net, kernel = dict(spec["net"]), dict(spec["kernel"])
-    layout = {key: kernel.pop(key) for key in ("size", "angle") if key in kernel} | {
-        "no_hidden": kernel.get("no_hidden")
-    }
-    make_kernel = bind(KERNELS, kernel.pop("type", None), kernel, "kernel", later=("in_features", "out_features"))
-    kit = make_kit(
-        _choices(ConvChoices, spec["conv"], "conv"),
-        _choices(GroupChoices, spec["base_group"], "base_group"),
-        _choices(KernelChoices, layout, "kernel"),
-        make_kernel,
-        choose(NORMS, net.pop("norm", None), "net.norm"),
-    )
-    name = net.pop("type", None)
+    net = dict(spec["net"])
+    name, norm = net.pop("type", None), net.pop("norm", None)
     make_net = bind(NETS, name, net, "net", later=(*FACTS, *SCALE, "kit"))
     wanted = parameters(NETS[name])
     facts = {key: spec["info"].get(key) for key in (*FACTS, *SCALE) if key in wanted}
     if missing := [f"info.{key}" for key, value in facts.items() if value is None]:
         raise UserError(f"net.type={name} needs {' and '.join(missing)} in the spec: give one number per channel")
     facts["size"] = tuple(spec["info"]["size"])
+    if name in PLAIN_NETS:
+        return make_net(**facts)
+    kit = _make_kit(spec, norm)
     if name not in AVERAGED:
         return make_net(**facts, kit=kit)
     check_augerino(kit, net)
     return Augerino(make_net(**facts, kit=_plain(kit)), kit.augmentation())
+
+
+def _make_kit(spec: Mapping[str, Mapping[str, Any]], norm: str) -> ConvKit:
+    """Return the makers of layers that conv, kernel, base_group and net.norm ask for."""
+    kernel = dict(spec["kernel"])
+    layout = {key: kernel.pop(key) for key in ("size", "angle") if key in kernel} | {
+        "no_hidden": kernel.get("no_hidden")
+    }
+    make_kernel = bind(KERNELS, kernel.pop("type", None), kernel, "kernel", later=("in_features", "out_features"))
+    return make_kit(
+        _choices(ConvChoices, spec["conv"], "conv"),
+        _choices(GroupChoices, spec["base_group"], "base_group"),
+        _choices(KernelChoices, layout, "kernel"),
+        make_kernel,
+        choose(NORMS, norm, "net.norm"),
+    )
 
 
 def _check_keys(given: Mapping[str, Any], known: Sequence[str], where: str, optional: Sequence[str] = ()) -> None:

@@ -62,7 +62,7 @@ class CKResNet(nn.Module):
 
     Args:
         in_channels: Channels of the images.
-        no_classes: Logits.
+        no_classes: Logits; None leaves the linear layer out, for who takes the `features`.
         size: (Y, X) of the images.
         kit: Makers of the layers.
         no_hidden: Base width.
@@ -74,7 +74,7 @@ class CKResNet(nn.Module):
         learnable_final_pooling: Weigh elements and pixels by learned numbers instead of taking the maximum.
         final_spatial_dim: [Y, X] of the map after the last convolution, for the learned pooling.
     Shape:
-        images [B, C, Y, X] -> logits [B, no_classes].
+        images [B, C, Y, X] -> logits [B, no_classes]; without `no_classes` the maxima [B, no_channels].
     Raises:
         UserError: factors or pools that do not fit `no_blocks`, a map too small for the last kernel, learned pooling of
             a partial network or of another map size.
@@ -85,7 +85,7 @@ class CKResNet(nn.Module):
         self,
         *,
         in_channels: int,
-        no_classes: int,
+        no_classes: int | None,
         size: tuple[int, int],
         kit: ConvKit,
         no_hidden: int,
@@ -115,10 +115,18 @@ class CKResNet(nn.Module):
         if learnable_final_pooling:
             no_elements = 1 if last_conv_T2 else kit.no_samples
             self.pooling = _make_pooling(kit, no_elements, final, final_spatial_dim)
-        self.head = nn.Linear(widths[-1], no_classes)
+        self.no_channels = widths[-1]
+        self.head = nn.Linear(widths[-1], no_classes) if no_classes is not None else nn.Identity()
 
     def forward(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Return the logits; `generator` draws the random elements, None is torch's own."""
+        f = self.features(images, generator)
+        pooled = max_readout(f) if self.pooling is None else self.pooling(f.values.flatten(2)).squeeze(-1)
+        logits: Tensor = self.head(pooled)
+        return logits
+
+    def features(self, images: Tensor, generator: torch.Generator | None = None) -> GroupFeatureMap:
+        """Return what the readout sees: values [B, no_channels, G, Y', X'], all 0 or more."""
         f = self.lifting_norm(self.lifting(images, generator))
         f = (spatial_max_pool(f) if self.lifting_pool else f).map(torch.relu)
         for block in self.blocks:
@@ -126,10 +134,8 @@ class CKResNet(nn.Module):
         if self.last_conv_T2:
             identity = self.last_conv.group.identity(f.elements.dtype, f.elements.device)
             f = GroupFeatureMap(element_mean(f).unsqueeze(2), identity.reshape(1, 1, -1))
-        f = self.last_norm(self.last_conv(f, generator)).map(torch.relu)
-        pooled = max_readout(f) if self.pooling is None else self.pooling(f.values.flatten(2)).squeeze(-1)
-        logits: Tensor = self.head(pooled)
-        return logits
+        last: GroupFeatureMap = self.last_norm(self.last_conv(f, generator))
+        return last.map(torch.relu)
 
 
 def _final_size(size: tuple[int, int], kit: ConvKit, no_blocks: int, pool_blocks: list[int]) -> tuple[int, int]:
