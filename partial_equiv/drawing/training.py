@@ -52,7 +52,7 @@ def _metrics(rows: Sequence[Row]) -> list[tuple[str, float, str]]:
     """
     classifier = [("loss", 1.0, "loss"), ("accuracy", 100.0, "accuracy (%)")]
     names = dict.fromkeys(key.partition("/")[2] for row in rows for key in row if key.startswith("train/"))
-    others = [name for name in names if name != "loss"]
+    others = [name for name in names if name != "loss" and "/" not in name]
     if "accuracy" in others or not others:
         return classifier
     return [(name, 1.0, name.replace("_", " ")) for name in others]

@@ -2,14 +2,20 @@
 
 from collections.abc import Callable, Mapping
 
+from partial_equiv.probes.classification import HeadClassification
 from partial_equiv.probes.clusters import Clusters
+from partial_equiv.probes.color import Color
 from partial_equiv.probes.confusion import ClassAccuracy, confusion_counts
 from partial_equiv.probes.data_symmetry import DataReport
 from partial_equiv.probes.downstream import Downstream
 from partial_equiv.probes.equivariance import Equivariance
 from partial_equiv.probes.ood import OutOfDistribution
 from partial_equiv.probes.orbit import Orbit
+from partial_equiv.probes.prediction_error import PredictionError
 from partial_equiv.probes.probe import Artifact, Probe
+from partial_equiv.probes.retrieval import Retrieval
+from partial_equiv.probes.rotation import Rotation
+from partial_equiv.probes.spectrum import Spectrum
 from partial_equiv.probes.standardised import Upright, plain_batches, upright
 from partial_equiv.probes.symmetry import Symmetry
 from partial_equiv.probes.unlearning import Unlearning, tap_means
@@ -24,6 +30,12 @@ PROBES: Mapping[str, Callable[..., Probe]] = {
     "clusters": Clusters,
     "downstream": Downstream,
     "data_symmetry": DataReport,
+    "classification": HeadClassification,
+    "rotation": Rotation,
+    "color": Color,
+    "prediction_error": PredictionError,
+    "retrieval": Retrieval,
+    "spectrum": Spectrum,
 }
 
 __all__ = [
@@ -31,12 +43,18 @@ __all__ = [
     "Artifact",
     "ClassAccuracy",
     "Clusters",
+    "Color",
     "DataReport",
     "Downstream",
     "Equivariance",
+    "HeadClassification",
     "Orbit",
     "OutOfDistribution",
+    "PredictionError",
     "Probe",
+    "Retrieval",
+    "Rotation",
+    "Spectrum",
     "Symmetry",
     "Unlearning",
     "Upright",

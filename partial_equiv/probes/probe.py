@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, Union
+from typing import TYPE_CHECKING, Any, ClassVar, Union
 
 from torch import nn
 
@@ -17,6 +17,9 @@ Artifact = Union["Figure", str, dict[str, Any]]
 
 class Probe(ABC):
     """Measures a model on data and returns named numbers; the model is left as it was."""
+
+    whole: ClassVar[bool] = False
+    """Whether it is called with the objective, which has parts that only training needs, in the place of its model."""
 
     @abstractmethod
     def __call__(self, model: nn.Module, loader: Iterable[Batch]) -> dict[str, float]:
