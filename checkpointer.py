@@ -48,13 +48,14 @@ class Progress:
 def save_last(folder: Path, progress: Progress, stage: Stage, spec: dict[str, Any]) -> None:
     """Write everything that the next epoch depends on as the checkpoint "last", whole or not at all."""
     tensors = dict(stage.objective.state_dict())
-    tensors |= {OPTIMIZER + name: tensor for name, tensor in named_tensors(stage.optimizer)}
+    for optimizer in stage.optimizers:
+        tensors |= {OPTIMIZER + name: tensor for name, tensor in named_tensors(optimizer)}
     tensors |= {RNG + name: tensor for name, tensor in random_tensors()}
     meta = {
         "spec": spec,
         "progress": asdict(progress),
         "schedule": stage.schedule.state(),
-        "groups": [list(group["names"]) for group in stage.optimizer.param_groups],
+        "groups": group_names(stage),
         "rng": random_rest(),
     }
     save_state(folder, LAST, tensors, meta)
@@ -86,15 +87,20 @@ def load_last(folder: Path, stage: Stage) -> Progress:
     """
     tensors, meta = load_state(folder, LAST)
     progress, path = progress_of(folder, meta), folder / f"{LAST}.safetensors"
-    groups = [list(group["names"]) for group in stage.optimizer.param_groups]
     own = {name: tensor for name, tensor in tensors.items() if not name.startswith((OPTIMIZER, RNG))}
     load_network(stage.objective, own, path)
-    if meta["groups"] != groups:
+    if meta["groups"] != group_names(stage):
         raise UserError(f"{path} was written by another optimiser: resume with the run's own configuration")
-    load_optimizer(stage.optimizer, under(OPTIMIZER, tensors))
+    for optimizer in stage.optimizers:
+        load_optimizer(optimizer, under(OPTIMIZER, tensors))
     stage.schedule.load(meta["schedule"])
     set_random(under(RNG, tensors), meta["rng"])
     return progress
+
+
+def group_names(stage: Stage) -> list[list[str]]:
+    """Return the names of the parameters of every group, in order."""
+    return [list(group["names"]) for optimizer in stage.optimizers for group in optimizer.param_groups]
 
 
 def under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

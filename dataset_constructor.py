@@ -1,10 +1,21 @@
 """From the composed configuration to data: splits, loaders and facts."""
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sized
 from typing import Any, NamedTuple
 
-from partial_equiv.datasets import DATASETS, DatasetInfo, Loader, Splits, augment_training, expected_info, make_loader
+from partial_equiv.datasets import (
+    DATASETS,
+    DatasetInfo,
+    Loader,
+    RecordedSplits,
+    Splits,
+    ViewSplits,
+    augment_training,
+    expected_info,
+    make_loader,
+    recorded_info,
+)
 from partial_equiv.menu import bind, choose
 
 
@@ -16,7 +27,7 @@ class Loaders(NamedTuple):
     test: Loader
 
 
-def construct_dataset(cfg: Mapping[str, Any]) -> Splits:
+def construct_dataset(cfg: Mapping[str, Any]) -> Splits | ViewSplits | RecordedSplits:
     """Return the data set that `cfg` chooses, with its augmentation on the training images.
 
     Args:
@@ -36,10 +47,11 @@ def construct_info(cfg: Mapping[str, Any]) -> DatasetInfo:
         UserError: an unknown name, key or value; for npz and folder, a file that is missing or broken.
     """
     make = chosen(cfg)
-    return expected_info(cfg["dataset"]["type"], make.keywords) or make().info
+    info = expected_info(cfg["dataset"]["type"], make.keywords) or make().info
+    return recorded_info(info) if str(cfg["augment"]).lower() == "recorded" else info
 
 
-def construct_loaders(splits: Splits, cfg: Mapping[str, Any]) -> Loaders:
+def construct_loaders(splits: Splits | ViewSplits | RecordedSplits, cfg: Mapping[str, Any]) -> Loaders:
     """Return the loaders; `train.batch_size`, `no_workers` and `seed` of `cfg` are read.
 
     Raises:
@@ -48,13 +60,20 @@ def construct_loaders(splits: Splits, cfg: Mapping[str, Any]) -> Loaders:
     recipe = functools.partial(
         make_loader,
         batch_size=cfg["train"]["batch_size"],
-        drop_last=False,
         seed=cfg["seed"],
         no_workers=cfg["no_workers"],
     )
+    # Terms that compare the views of a batch change their scale with its size, so a smaller last one is left out.
     return Loaders(
-        recipe(splits.train, shuffle=True), recipe(splits.validation, shuffle=False), recipe(splits.test, shuffle=False)
+        recipe(splits.train, shuffle=True, drop_last=bool(splits.info.views)),
+        recipe(splits.validation, shuffle=False, drop_last=lonely(splits.validation, splits.info, cfg)),
+        recipe(splits.test, shuffle=False, drop_last=lonely(splits.test, splits.info, cfg)),
     )
+
+
+def lonely(images: Sized, info: DatasetInfo, cfg: Mapping[str, Any]) -> bool:
+    """Say whether the last batch would be a single example of views, which has no statistics."""
+    return bool(info.views) and len(images) % cfg["train"]["batch_size"] == 1
 
 
 def chosen(cfg: Mapping[str, Any]) -> "functools.partial[Splits]":

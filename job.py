@@ -13,6 +13,7 @@ from torch import nn
 
 from objective_constructor import Stage
 from partial_equiv.errors import UserError
+from partial_equiv.objectives import Objective
 from partial_equiv.runs import RunFolder, load_network, load_state, make_wandb_sink
 from reporter import title_of
 
@@ -55,6 +56,17 @@ def load_pretrained(model: nn.Module, run: str | None) -> None:
     if run is not None:
         tensors, _ = load_state(Path(run), "best")
         load_network(model, tensors, Path(run) / "best.safetensors")
+
+
+def load_parts(objective: Objective, run: Path) -> None:
+    """Give an objective that has parts beside its model the best weights of a run.
+
+    Raises:
+        UserError: the run has no such weights.
+    """
+    if len(objective.state_dict()) > len(objective.model.state_dict()):
+        tensors, _ = load_state(run, "best")
+        load_network(objective, tensors, run / "best.safetensors")
 
 
 def trial(stages: dict[str, Stage], config: dict[str, Any]) -> dict[str, Stage]:

@@ -61,10 +61,12 @@ def train_run(config: dict[str, Any], path: Path, *, resume: bool) -> None:
     """Train, test and report."""
     from checkpointer import Progress
     from dataset_constructor import construct_dataset, construct_loaders
-    from job import load_pretrained, open_folder, prepare, trial
+    from evaluation_constructor import construct_probes, construct_test
+    from illustrator import draw_figures
+    from job import load_parts, load_pretrained, open_folder, prepare, trial
     from model_constructor import construct_model, construct_spec
-    from objective_constructor import check_labels, construct_probes, construct_stages, construct_test
-    from reporter import artifacts, closing, draw_figures, export, summarise, summary_table
+    from objective_constructor import check_labels, construct_stages
+    from reporter import artifacts, closing, export, summarise, summary_table
     from tester import evaluate, run_probes
     from train_choices import bind_train
     from trainer import train_stages
@@ -75,19 +77,21 @@ def train_run(config: dict[str, Any], path: Path, *, resume: bool) -> None:
     check_labels(config, splits.info)
     model = construct_model(config, splits.info).to(device)
     load_pretrained(model, config["pretrained"])
-    watched = construct_probes(config, splits.info, "train", splits.train)
-    stages = trial(construct_stages(config, model, len(loaders.train), watched), config)
-    probes = construct_probes(config, splits.info, train=splits.train)
+    watched = construct_probes(config, splits.info, "train", splits.train, splits.validation)
+    stages = trial(construct_stages(config, model, len(loaders.train), watched, splits.info), config)
+    probes = construct_probes(config, splits.info, "test", splits.train, splits.test)
     max_steps = 2 if config["debug"] else None
     with open_folder(path, config, resume=resume) as folder:
-        progress = Progress("")
-        if bind_train(config).do:
+        progress, learns = Progress(""), bind_train(config).do
+        if learns:
             spec = construct_spec(config, splits.info)
             progress = train_stages(stages, loaders, folder, spec, resume=resume, max_steps=max_steps)
-        tested = construct_test(config, model)
-        numbers = evaluate(tested, loaders.test, max_steps) | run_probes(model, loaders.test, probes, max_steps)
+        tested = construct_test(config, model, splits.info).to(device)
+        if learns or config["pretrained"]:
+            load_parts(tested, folder.path if learns else Path(config["pretrained"]))
+        numbers = evaluate(tested, loaders.test, max_steps) | run_probes(tested, loaders.test, probes, max_steps)
         summary = summarise(config, splits.info, model, progress, numbers)
-        draw_figures(folder, tested, splits, loaders.test)
+        draw_figures(folder, tested, splits, loaders.test, numbers)
         for name, artifact in artifacts(config, probes).items():
             folder.artifact(name, artifact)
         export(folder.path, model, splits)
@@ -99,8 +103,8 @@ def evaluate_run(config: dict[str, Any]) -> None:
     """Test a finished run again, with the choices of `test` that were given."""
     from checkpointer import Progress, read_progress
     from dataset_constructor import construct_dataset, construct_loaders
-    from job import prepare
-    from objective_constructor import construct_probes, construct_test
+    from evaluation_constructor import construct_probes, construct_test
+    from job import load_parts, prepare
     from partial_equiv.runs import load_model, write_artifact
     from reporter import artifacts, closing, summarise, summary_table
     from tester import evaluate, run_probes
@@ -109,10 +113,11 @@ def evaluate_run(config: dict[str, Any]) -> None:
     model = load_model(path).to(device)
     splits = construct_dataset(config)
     loaders = construct_loaders(splits, config)
-    probes = construct_probes(config, splits.info, train=splits.train)
+    probes = construct_probes(config, splits.info, "test", splits.train, splits.test)
     max_steps = 2 if config["debug"] else None
-    tested = construct_test(config, model)
-    numbers = evaluate(tested, loaders.test, max_steps) | run_probes(model, loaders.test, probes, max_steps)
+    tested = construct_test(config, model, splits.info).to(device)
+    load_parts(tested, path)
+    numbers = evaluate(tested, loaders.test, max_steps) | run_probes(tested, loaders.test, probes, max_steps)
     for name, artifact in artifacts(config, probes).items():
         print(f"wrote {write_artifact(path, name, artifact)}")
     summary = summarise(config, splits.info, model, read_progress(path) or Progress(""), numbers)
@@ -122,9 +127,10 @@ def evaluate_run(config: dict[str, Any]) -> None:
 def dry_run(config: dict[str, Any]) -> None:
     """Construct everything but the data, and print the network."""
     from dataset_constructor import construct_info
+    from evaluation_constructor import construct_probes
     from job import prepare
     from model_constructor import construct_model
-    from objective_constructor import construct_probes, construct_stages
+    from objective_constructor import construct_stages
     from reporter import module_table, title_of
     from train_choices import bind_train
 
@@ -132,11 +138,14 @@ def dry_run(config: dict[str, Any]) -> None:
     info = construct_info(config)
     model = construct_model(config, info)
     watched = construct_probes(config, info, "train")
-    construct_stages(config, model, -(-info.no_train // bind_train(config).batch_size), watched)
+    stages = construct_stages(config, model, -(-info.no_train // bind_train(config).batch_size), watched, info)
     construct_probes(config, info)
-    images = f"{info.no_train:,} training, {info.no_validation:,} validation and {info.no_test:,} test images"
+    kind = "pairs" if info.views else "images"
+    images = f"{info.no_train:,} training, {info.no_validation:,} validation and {info.no_test:,} test {kind}"
     print(f"{title_of(config)}: {images} {info.in_channels}x{info.size[0]}x{info.size[1]}, {info.no_classes} classes")
     print(f"\n{module_table(model)}")
+    for note in (note for stage in stages.values() for note in stage.notes):
+        print(f"\n{note}")
 
 
 if __name__ == "__main__":

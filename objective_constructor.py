@@ -1,36 +1,39 @@
-"""From the configuration to what is trained and how: ordered stages, the objective of the test, and probes."""
+"""From the configuration to what is trained and how: ordered stages of an objective, its optimisers and a schedule."""
 
-import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 from types import MappingProxyType
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
-import yaml
 from torch import nn
 from torch.optim import Optimizer
 
-from optim import make_optimizer, parameter_groups
-from partial_equiv.datasets import DatasetInfo, ImageSet
+from optim import make_adam, make_optimizer, parameter_groups
+from partial_equiv.datasets import DatasetInfo
 from partial_equiv.errors import UserError
-from partial_equiv.menu import bind, choose, parameters
-from partial_equiv.nets import SymmetryNet
+from partial_equiv.nets import SplitEncoder, SymmetryNet
 from partial_equiv.objectives import (
     Canonicalization,
     Classification,
     Objective,
     Regulariser,
+    SelfSupervised,
     SymmetryLevel,
     monotonic_penalty,
     published_weight_decay,
 )
-from partial_equiv.probes import PROBES, Probe
-from partial_equiv.sampling import set_hard_gates
+from partial_equiv.probes import Probe
 from schedules import Schedule, make_schedule
-from train_choices import ClassificationChoices, Method, SymmetryChoices, TrainChoices, bind_train, stage_choices
-
-OPTIONS = Path(__file__).parent / "cfg/dataset"
+from self_supervised_constructor import construct_self_supervised, notes_of
+from train_choices import (
+    ClassificationChoices,
+    Method,
+    SelfSupervisedChoices,
+    SymmetryChoices,
+    TrainChoices,
+    bind_train,
+    stage_choices,
+)
 
 
 class Stage(NamedTuple):
@@ -38,7 +41,8 @@ class Stage(NamedTuple):
 
     name: str
     objective: Objective
-    optimizer: Optimizer
+    optimizers: tuple[Optimizer, ...]
+    """That of the objective, which follows the schedule; and that of the heads that watch it, where there are any."""
     schedule: Schedule
     first_epoch: int
     """Epochs of the stages before, so that epochs are counted through."""
@@ -49,25 +53,23 @@ class Stage(NamedTuple):
     patience: int | None
     probes: Mapping[str, Probe]
     """Measured after each epoch on the validation images."""
+    accumulate: int
+    """Batches whose gradients are averaged before a step."""
+    notes: tuple[str, ...]
+    """What to say before the first step."""
 
-
-@dataclass(frozen=True, kw_only=True)
-class EvaluationChoices:
-    """What `test` in `cfg/config.yaml` holds; see there."""
-
-    no_draws: int
-    hard_gates: bool
-    probes: list[str]
-    orbit: dict  # type: ignore[type-arg]
-    audit: dict  # type: ignore[type-arg]
-    ood: dict  # type: ignore[type-arg]
-    clusters: dict  # type: ignore[type-arg]
-    downstream: dict  # type: ignore[type-arg]
-    data_symmetry: dict  # type: ignore[type-arg]
+    @property
+    def optimizer(self) -> Optimizer:
+        """The optimiser of what is learned."""
+        return self.optimizers[0]
 
 
 def construct_stages(
-    cfg: Mapping[str, Any], model: nn.Module, steps_per_epoch: int, probes: Mapping[str, Probe] = MappingProxyType({})
+    cfg: Mapping[str, Any],
+    model: nn.Module,
+    steps_per_epoch: int,
+    probes: Mapping[str, Probe] = MappingProxyType({}),
+    info: DatasetInfo | None = None,
 ) -> dict[str, Stage]:
     """Return the stages of a training, in order.
 
@@ -76,12 +78,13 @@ def construct_stages(
         model: What is trained, on its device.
         steps_per_epoch: Batches of the training loader.
         probes: Measured after each epoch.
+        info: Facts of the data, for methods that compare views.
 
     Raises:
         UserError: an unknown method, key or choice, a value out of range, or a combination that does not fit.
     """
     choices = bind_train(cfg)
-    objectives = construct_objectives(choices, model)
+    objectives = construct_objectives(choices, model, info)
     stages: dict[str, Stage] = {}
     first_epoch = 0
     for name, own in stage_choices(choices, tuple(objectives)).items():
@@ -92,16 +95,21 @@ def construct_stages(
     return stages
 
 
-def construct_objectives(choices: TrainChoices, model: nn.Module) -> dict[str, Objective]:
+def construct_objectives(
+    choices: TrainChoices, model: nn.Module, info: DatasetInfo | None = None
+) -> dict[str, Objective]:
     """Return the objective of each stage of a method, in order.
 
     Raises:
         UserError: the method does not train this network.
     """
-    method = choices.method
+    method = choices.own
     check_network(method, model)
     if isinstance(method, ClassificationChoices):
         return {"classification": Classification(model, regularisers=regularisers(choices, method))}
+    if isinstance(method, SelfSupervisedChoices):
+        assert isinstance(model, SplitEncoder) and info is not None
+        return {"self_supervised": construct_self_supervised(choices, model, info)}
     assert isinstance(model, SymmetryNet)
     return {
         "autoencoder": Canonicalization(
@@ -124,9 +132,17 @@ def check_network(method: Method, model: nn.Module) -> None:
     """Refuse a network that a method cannot train.
 
     Raises:
-        UserError: a classifier for symmetry inference, or its network for classification.
+        UserError: a classifier for symmetry inference, an encoder for classification, and so on.
     """
     name = type(model).__name__
+    if isinstance(method, SelfSupervisedChoices) and not isinstance(model, SplitEncoder):
+        raise UserError(
+            f"{method.method} trains an encoder, and net={name} is none: set net=SplitEncoder or SplitCKResNet"
+        )
+    if isinstance(model, SplitEncoder) and not isinstance(method, SelfSupervisedChoices):
+        raise UserError(
+            f"net={name} is an encoder of self-supervised methods: set train=sie, for example, or another net"
+        )
     if isinstance(method, SymmetryChoices) and not isinstance(model, SymmetryNet):
         raise UserError(f"train=symmetry infers poses and levels, and net={name} has none: set net=SymmetryNet")
     if isinstance(method, ClassificationChoices) and isinstance(model, SymmetryNet):
@@ -139,7 +155,7 @@ def check_labels(cfg: Mapping[str, Any], info: DatasetInfo) -> None:
     Raises:
         UserError: the data set has none and the method needs them.
     """
-    if not info.labelled and isinstance(bind_train(cfg).method, ClassificationChoices):
+    if not info.labelled and isinstance(bind_train(cfg).own, ClassificationChoices):
         raise UserError(f"dataset={info.name} has no labels to classify: add labels, or set train=symmetry")
 
 
@@ -153,6 +169,13 @@ def regularisers(choices: TrainChoices, method: ClassificationChoices) -> dict[s
     return found
 
 
+def watching_groups(online: nn.Module, lr: float) -> list[dict[str, Any]]:
+    """Return the one group of the heads that watch."""
+    names, parameters = zip(*online.named_parameters(prefix="online"), strict=True)
+    group = {"params": list(parameters), "role": "online", "names": list(names), "lr": lr, "peak_lr": lr}
+    return [group | {"weight_decay": 0.0, "coupled": False}]
+
+
 def make_stage(
     name: str,
     objective: Objective,
@@ -162,13 +185,16 @@ def make_stage(
     probes: Mapping[str, Probe],
 ) -> Stage:
     """Return a stage with an optimiser and a schedule of its own."""
-    in_loss = isinstance(choices.method, ClassificationChoices) and choices.method.weight_decay_kind == "published"
+    own, online, notes = choices.own, objective.watchers(), []
+    kind = "decoupled" if isinstance(own, SymmetryChoices) else own.weight_decay_kind
     groups = parameter_groups(
         objective,
         lr=choices.lr,
         lr_probs=choices.lr_probs,
         lr_omega0=choices.lr_omega0,
-        weight_decay=0.0 if in_loss else choices.weight_decay,
+        weight_decay=0.0 if kind == "published" else choices.weight_decay,
+        coupled=kind == "coupled",
+        without=None if online is None else "online",
     )
     schedule = make_schedule(
         choices.scheduler,
@@ -178,11 +204,16 @@ def make_stage(
         steps_per_epoch=steps_per_epoch,
         mode=objective.mode,
     )
-    optimizer = make_optimizer(choices.optimizer, groups, choices.optimizer_params)
+    optimizers = [make_optimizer(choices.optimizer, groups, choices.optimizer_params)]
+    if isinstance(objective, SelfSupervised):
+        assert isinstance(own, SelfSupervisedChoices)
+        notes = notes_of(choices, objective)
+        if online is not None and own.watching is not None:
+            optimizers.append(make_adam(watching_groups(online, own.watching.lr)))
     return Stage(
         name,
         objective,
-        optimizer,
+        tuple(optimizers),
         schedule,
         first_epoch,
         choices.epochs,
@@ -191,74 +222,6 @@ def make_stage(
         choices.precision,
         choices.patience,
         probes,
+        own.accumulate if isinstance(own, SelfSupervisedChoices) else 1,
+        tuple(notes),
     )
-
-
-def construct_test(cfg: Mapping[str, Any], model: nn.Module) -> Objective:
-    """Return the objective that a finished model is tested with: no regularisers, and the choices of `test`.
-
-    Levels are no mean over batches, so that symmetry inference is tested by its reconstructions and by probes.
-
-    Raises:
-        UserError: an unknown key, a wrong type, or a negative number of draws.
-    """
-    choices = bind_test(cfg)
-    set_hard_gates(model, choices.hard_gates)
-    if isinstance(model, SymmetryNet):
-        return construct_objectives(bind_train(cfg), model)["autoencoder"]
-    return Classification(model, no_draws=choices.no_draws)
-
-
-def construct_probes(
-    cfg: Mapping[str, Any],
-    info: DatasetInfo,
-    when: Literal["train", "test"] = "test",
-    train: ImageSet | None = None,
-) -> dict[str, Probe]:
-    """Return the probes that `test.probes` or `train.probes` names; the keys of each are those of `test.<name>`.
-
-    Args:
-        cfg: The resolved configuration; `test` and `train.probes` are read.
-        info: Facts of the data; a probe takes those that it names.
-        when: Which list.
-        train: The training images, for probes that fit something on them; None where no probe will be run.
-
-    Raises:
-        UserError: an unknown name, or any mistake in `test`.
-    """
-    choices = bind_test(cfg) if when == "test" else bind_train(cfg)
-    found: dict[str, Probe] = {}
-    known = {"class_names": info.class_names, "laws": info.laws, "train": train, "seed": cfg.get("seed")}
-    if "data_symmetry" in choices.probes:
-        known["dataset_words"] = dataset_words(cfg["dataset"])
-    for name in choices.probes:
-        make = choose(PROBES, name, f"{when}.probes")
-        facts = {key: value for key, value in known.items() if key in parameters(make)}
-        found[name] = bind({name: make}, name, cfg["test"].get(name, {}), f"test.{name}", later=tuple(facts))(**facts)
-    return found
-
-
-def dataset_words(chosen: Mapping[str, Any]) -> list[str]:
-    """Return the words of the command line that choose a data set: its option, and every key that is not its default.
-
-    What an option file takes from the environment, such as a folder, stays with the environment.
-    """
-    option = OPTIONS / f"{chosen.get('type')}.yaml"
-    defaults = yaml.safe_load(option.read_text(encoding="utf-8")) if option.is_file() else {}
-    changed = {
-        key: value
-        for key, value in chosen.items()
-        if key != "type" and defaults.get(key) != value and not str(defaults.get(key)).startswith("${")
-    }
-    words = [
-        f"dataset.{key}={json.dumps(value).replace(chr(34), '').replace(' ', '')}" for key, value in changed.items()
-    ]
-    return [f"dataset={chosen.get('type')}", *words]
-
-
-def bind_test(cfg: Mapping[str, Any]) -> EvaluationChoices:
-    """Return the checked choices of `test`."""
-    choices: EvaluationChoices = bind({"test": EvaluationChoices}, "test", cfg["test"], "test")()
-    if choices.no_draws < 0:
-        raise UserError(f"test.no_draws={choices.no_draws} is negative: give 0 (fixed elements) or a number of draws")
-    return choices

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from lars import LARS
 from partial_equiv.errors import UserError
 from partial_equiv.menu import bind, choose, parameters
 
@@ -25,22 +26,34 @@ def parameter_roles(model: nn.Module) -> dict[str, str]:
 
 
 def parameter_groups(
-    model: nn.Module, *, lr: float, lr_probs: float | None, lr_omega0: float | None, weight_decay: float
+    model: nn.Module,
+    *,
+    lr: float,
+    lr_probs: float | None,
+    lr_omega0: float | None,
+    weight_decay: float,
+    coupled: bool = False,
+    without: str | None = None,
 ) -> list[dict[str, Any]]:
     """Return the optimiser's groups: decayed matrices, what else is at rest, levels, gates, frequencies.
 
-    Only matrices at rest are decayed: never levels, gates, frequencies, biases or the scales of norms.
+    Only matrices at rest are decayed: never levels, gates, frequencies, biases or the scales of norms. Coupled decay,
+    which some methods published, is added to the gradient of every parameter instead.
 
     Args:
         model: What is trained.
         lr: Peak learning rate.
         lr_probs: The same for levels and gates; None is `lr`.
         lr_omega0: The same for learned frequencies; None is `lr`.
-        weight_decay: Decoupled: each step takes the share lr * weight_decay off.
+        weight_decay: Decoupled: each step takes the share lr * weight_decay off; coupled: factor of the parameter in
+            its gradient.
+        coupled: Which of the two.
+        without: Name of a part of the model that is trained apart; None leaves nothing out.
     """
     roles = parameter_roles(model)
     members: dict[str, list[str]] = {"decayed": [], "rest": [], "levels": [], "gates": [], "omega0": []}
-    named = dict(model.named_parameters())
+    apart = f"{without}."
+    named = {name: parameter for name, parameter in model.named_parameters() if not name.startswith(apart)}
     for name, parameter in named.items():
         matrix = roles[name] == "rest" and parameter.ndim >= 2
         members["decayed" if matrix else roles[name]].append(name)
@@ -53,7 +66,8 @@ def parameter_groups(
             "names": names,
             "lr": rates[role],
             "peak_lr": rates[role],
-            "weight_decay": weight_decay if role == "decayed" else 0.0,
+            "weight_decay": weight_decay if coupled or role == "decayed" else 0.0,
+            "coupled": coupled,
         }
         for role, names in members.items()
         if names
@@ -61,9 +75,11 @@ def parameter_groups(
 
 
 def make_adam(groups: list[dict[str, Any]]) -> Optimizer:
-    """Return Adam with torch's defaults and decoupled decay, which makes it AdamW."""
+    """Return Adam with torch's defaults; with decoupled decay it is AdamW."""
     alike = {parameter.device.type for group in groups for parameter in group["params"]} <= {"cpu", "cuda"}
-    return torch.optim.Adam(groups, decoupled_weight_decay=True, fused=alike)
+    return torch.optim.Adam(
+        [{**group, "decoupled_weight_decay": not group["coupled"]} for group in groups], fused=alike
+    )
 
 
 def make_sgd(groups: list[dict[str, Any]], *, momentum: float = 0.0, nesterov: bool = False) -> Optimizer:
@@ -79,7 +95,10 @@ def make_sgd(groups: list[dict[str, Any]], *, momentum: float = 0.0, nesterov: b
             "train.optimizer_params.nesterov=True needs a momentum: set train.optimizer_params.momentum=0.9"
         )
     # torch's own decay for SGD is added to the gradient, so it is kept from it and done before each step.
-    plain = [{**group, "decay": group["weight_decay"], "weight_decay": 0.0} for group in groups]
+    plain = [
+        group | {"decay": 0.0} if group["coupled"] else group | {"decay": group["weight_decay"], "weight_decay": 0.0}
+        for group in groups
+    ]
     optimizer = torch.optim.SGD(plain, momentum=momentum, nesterov=nesterov)
     optimizer.register_step_pre_hook(lambda self, _, __: decay_(self))
     return optimizer
@@ -94,7 +113,17 @@ def decay_(optimizer: Optimizer) -> None:
                 parameter.mul_(1 - group["lr"] * group["decay"])
 
 
-OPTIMIZERS: Mapping[str, Callable[..., Optimizer]] = {"Adam": make_adam, "AdamW": make_adam, "SGD": make_sgd}
+def make_lars(groups: list[dict[str, Any]], *, momentum: float, eta: float) -> Optimizer:
+    """Return LARS; where decay is decoupled, matrices alone adapt and decay."""
+    return LARS(groups, eta=eta, momentum=momentum)
+
+
+OPTIMIZERS: Mapping[str, Callable[..., Optimizer]] = {
+    "Adam": make_adam,
+    "AdamW": make_adam,
+    "SGD": make_sgd,
+    "LARS": make_lars,
+}
 
 
 def make_optimizer(name: str, groups: list[dict[str, Any]], choices: Mapping[str, Any]) -> Optimizer:

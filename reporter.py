@@ -1,34 +1,25 @@
-"""What a run shows at its end: the summary, the table on the terminal, and the figures."""
+"""What a run says at its end: the summary, and the table on the terminal."""
 
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from checkpointer import Progress
-from partial_equiv import drawing
 from partial_equiv.audit import TrainingLaw
 from partial_equiv.convs import ContinuousConv
-from partial_equiv.datasets import DatasetInfo, Law, Splits
-from partial_equiv.nets import PIXEL_NETS, LayerSubset, SymmetryNet, learned_subsets
-from partial_equiv.objectives import Classification, Objective
-from partial_equiv.probes import Artifact, Probe, confusion_counts
+from partial_equiv.datasets import DatasetInfo, Law, Splits, ViewSplits
+from partial_equiv.nets import PIXEL_NETS, PLAIN_NETS, LayerSubset, SymmetryNet, learned_subsets
+from partial_equiv.probes import Artifact, Probe
 from partial_equiv.runs import (
-    RunFolder,
     device_name,
     environment_facts,
-    read_log,
-    rotation_probabilities,
-    turned_copies,
     write_standardised,
 )
-from partial_equiv.sampling import samplers
-from tester import device_of, evaluating, on_device
+from tester import device_of, evaluating
 
-DEGREES_BETWEEN_TURNS, THUMBNAILS = 3, 9
 SHOWN = (
     "orbit/acc_upright",
     "orbit/acc_unseen",
@@ -46,6 +37,14 @@ SHOWN = (
     "equivariance/pose_77",
     "ood/accuracy",
     "ood/auroc",
+    "classification/all/linear/top1",
+    "rotation/all/deep/quaternion/r2",
+    "rotation/inv/deep/quaternion/r2",
+    "rotation/equi/deep/quaternion/r2",
+    "color/all/deep/r2",
+    "color/equi/deep/r2",
+    "prediction_error/test/pre",
+    "retrieval/test/mrr",
 )
 """Numbers of probes that the closing table repeats."""
 
@@ -130,7 +129,7 @@ def artifacts(config: Mapping[str, Any], probes: Mapping[str, Probe]) -> dict[st
     return {name: facts | artifact if isinstance(artifact, dict) else artifact for name, artifact in found}
 
 
-def export(folder: Path, model: nn.Module, splits: Splits) -> None:
+def export(folder: Path, model: nn.Module, splits: Splits | ViewSplits) -> None:
     """Write the data sets that a run makes: after symmetry inference, its images turned upright."""
     if isinstance(model, SymmetryNet):
         with evaluating(model):
@@ -169,6 +168,10 @@ def title_of(config: Mapping[str, Any]) -> str:
     """Return a run in a few words."""
     net, group = config["net"], config["base_group"]
     data = config["dataset"].get("title") or config["dataset"]["type"]
+    if "method" in config["train"]:
+        data = f"{config['train']['method']} on {data}"
+    if net["type"] in PLAIN_NETS:
+        return f"{data} {net['type']} {net['backbone']}"
     if net["type"] in PIXEL_NETS:
         size = config["dataset"].get("size")
         return " ".join([data, net["type"], group["name"], *([f"{size} pixels"] if size else [])])
@@ -179,7 +182,8 @@ def title_of(config: Mapping[str, Any]) -> str:
 
 def summary_table(config: Mapping[str, Any], summary: Mapping[str, Any], model: nn.Module, path: Path | None) -> str:
     """Return the closing table of a run as text."""
-    counted = f"{summary['no_test']:,} images" + (f", {summary['note']}" if summary["note"] else "")
+    kind = "pairs" if "method" in config["train"] else "images"
+    counted = f"{summary['no_test']:,} {kind}" + (f", {summary['note']}" if summary["note"] else "")
     rows = [
         ("run", f"{title_of(config)}, seed {config['seed']}"),
         *tested_rows(summary, counted),
@@ -229,54 +233,3 @@ def rotations_kept(subset: LayerSubset) -> str:
 def mirror_kept(subset: LayerSubset) -> str:
     """Return the probability of the mirrored elements."""
     return "-" if subset.mirror is None else f"{subset.mirror:.2f}"
-
-
-def draw_figures(folder: RunFolder, tested: Objective, splits: Splits, test_loader: Any) -> None:
-    """Draw every figure of a run into its folder; those of symmetry inference are drawn by its probes.
-
-    Args:
-        folder: The run folder, with its log.
-        tested: The tested model as objective.
-        splits: The data.
-        test_loader: Batches of the test split.
-    """
-    rows, info, images = read_log(folder.path), splits.info, splits.train
-    if rows:
-        folder.figure("curves", drawing.curves(rows))
-    if isinstance(tested, Classification):
-        draw_classifier(folder, tested, splits, test_loader)
-    shown = range(min(len(images), 48))
-    pictures = torch.stack([images.raw(index) for index in shown]).numpy()
-    names = [info.class_names[int(images.labels[index])] for index in shown]
-    title = f"{info.name}: training images"
-    folder.figure("sample_sheet", drawing.sample_sheet(pictures, names, title, info.note))
-
-
-def draw_classifier(folder: RunFolder, tested: Classification, splits: Splits, test_loader: Any) -> None:
-    """Draw what a classifier learned to keep, what it confuses, and how it answers to turns."""
-    model, info, rows = tested.model, splits.info, read_log(folder.path)
-    subsets = learned_subsets(model)
-    turns = next((sampler.no_rotations for sampler in samplers(model)), None)
-    folder.figure("learned_subsets", drawing.learned_subsets(subsets, turns))
-    if rows:
-        folder.figure("levels_over_epochs", drawing.levels_over_epochs(rows, [subset.name for subset in subsets]))
-    with evaluating(tested):
-        batches = on_device(test_loader, device_of(model))
-        counts = confusion_counts(tested.scores, batches, info.no_classes)
-    folder.figure("confusion_matrix", drawing.confusion_matrix(counts.numpy(), info.class_names))
-    draw_response(folder, model, splits)
-
-
-def draw_response(folder: RunFolder, model: nn.Module, splits: Splits) -> None:
-    """Draw the probability of a test image's own class as the image turns: a 6 where there is one."""
-    info, images = splits.info, splits.test
-    wanted = info.class_names.index("6") if "6" in info.class_names else int(images.labels[0])
-    index = next((i for i, label in enumerate(images.labels.tolist()) if label == wanted), 0)
-    name = info.class_names[int(images.labels[index])]
-    degrees = range(-180, 181, DEGREES_BETWEEN_TURNS)
-    angles = [math.radians(degree) for degree in degrees]
-    response = rotation_probabilities(model, images.raw(index), angles, info.mean, info.std)
-    curve = {"this network": response[:, int(images.labels[index])].tolist()}
-    spread = [math.radians(-180 + 360 * i / (THUMBNAILS - 1)) for i in range(THUMBNAILS)]
-    thumbnails = [copy.numpy() for copy in turned_copies(images.raw(index), spread)]
-    folder.figure("rotation_response", drawing.rotation_response(angles, curve, name, thumbnails))

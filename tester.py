@@ -17,7 +17,7 @@ class Averages:
 
     def __init__(self) -> None:
         self.totals: dict[str, Tensor] = {}
-        self.size = 0
+        self.sizes: dict[str, int] = {}
 
     def add(self, step: Step) -> None:
         """Count one step by its size."""
@@ -26,11 +26,12 @@ class Averages:
             wide = torch.float32 if value.device.type == "mps" else torch.float64
             term = value.detach().to(wide) * step.size
             self.totals[name] = self.totals[name] + term if name in self.totals else term
-        self.size += step.size
+            # Each by its own count: some metrics are not there at every step.
+            self.sizes[name] = self.sizes.get(name, 0) + step.size
 
     def means(self) -> dict[str, float]:
         """Return the means so far; this waits for the device."""
-        return {name: float(total) / self.size for name, total in self.totals.items()}
+        return {name: float(total) / self.sizes[name] for name, total in self.totals.items()}
 
 
 @contextmanager
@@ -77,11 +78,12 @@ def evaluate(objective: Objective, loader: Iterable[Any], max_steps: int | None 
 
 
 def run_probes(
-    model: nn.Module, loader: Iterable[Any], probes: Mapping[str, Probe], max_steps: int | None = None
+    objective: Objective, loader: Iterable[Any], probes: Mapping[str, Probe], max_steps: int | None = None
 ) -> dict[str, float]:
-    """Return the numbers of every probe."""
+    """Return the numbers of every probe; most measure the objective's model."""
     found: dict[str, float] = {}
-    with evaluating(model):
+    with evaluating(objective):
         for probe in probes.values():
-            found |= probe(model, on_device(loader, device_of(model), max_steps))
+            measured = objective if probe.whole else objective.model
+            found |= probe(measured, on_device(loader, device_of(objective), max_steps))
     return found

@@ -59,15 +59,80 @@ class Corrections:
     noise_correction: bool
 
 
-Method = ClassificationChoices | SymmetryChoices
-METHODS: Mapping[str, type[Method]] = {"classification": ClassificationChoices, "symmetry": SymmetryChoices}
+@dataclass(frozen=True, kw_only=True)
+class Online:
+    """Keys of `train.online`."""
+
+    every: int
+    lr: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class SelfSupervisedChoices:
+    """What `cfg/train/self_supervised/` and a row beside it say beyond the loop; see there."""
+
+    accumulate: int
+    weight_decay_kind: Literal["coupled", "decoupled"]
+    selection: Literal["last", "loss"]
+    method: str
+    mlp: str
+    sim_coeff: float
+    equi_factor: float
+    std_coeff: float
+    cov_coeff: float
+    ec_weight: float
+    simclr_temp: float
+    latents: list[str]
+    encoding: dict  # type: ignore[type-arg]
+    predictor: dict  # type: ignore[type-arg]
+    online: dict | None  # type: ignore[type-arg]
+    views: list[str]
+    projectors: dict  # type: ignore[type-arg]
+    predicted: dict | None  # type: ignore[type-arg]
+    regressed: str | None
+    classified: str | None
+    terms: dict  # type: ignore[type-arg]
+
+    def __post_init__(self) -> None:
+        """Check the ranges.
+
+        Raises:
+            UserError: a number is out of range.
+        """
+        for key in COEFFICIENTS:
+            check_not_negative(key, getattr(self, key))
+        check_positive("train.simclr_temp", self.simclr_temp)
+        check_count("train.accumulate", self.accumulate)
+        watching = self.watching
+        if watching is not None:
+            check_count("train.online.every", watching.every)
+            check_positive("train.online.lr", watching.lr)
+
+    @property
+    def watching(self) -> Online | None:
+        """The checked keys of `online`."""
+        return None if self.online is None else bind({"online": Online}, "online", self.online, "train.online")()
+
+    @property
+    def coefficients(self) -> dict[str, float]:
+        """What the weights of terms may name."""
+        return {key: getattr(self, key) for key in COEFFICIENTS}
+
+
+COEFFICIENTS = ("sim_coeff", "equi_factor", "std_coeff", "cov_coeff", "ec_weight")
+Method = ClassificationChoices | SymmetryChoices | SelfSupervisedChoices
+METHODS: Mapping[str, type[Method]] = {
+    "classification": ClassificationChoices,
+    "symmetry": SymmetryChoices,
+    "self_supervised": SelfSupervisedChoices,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainChoices:
     """What every method says of the training loop, and what this one says beyond it."""
 
-    method: Method
+    own: Method
     do: bool
     batch_size: int
     epochs: int
@@ -115,14 +180,14 @@ def bind_train(cfg: Mapping[str, Any]) -> TrainChoices:
     keywords = dict(cfg["train"])
     name = keywords.pop("type", None)
     method = choose(METHODS, name, "train.type")
-    loop = [key for key in parameters(TrainChoices) if key != "method"]
+    loop = [key for key in parameters(TrainChoices) if key != "own"]
     known = [*loop, *parameters(method)]
     for key in keywords:
         if key not in known:
             raise UserError(f"train.{key} is not a key of {name}: {', '.join(known)}{nearest(str(key), known)}")
     own = {key: keywords.pop(key) for key in parameters(method) if key in keywords}
     chosen = bind({name: method}, name, own, "train")()
-    choices: TrainChoices = bind({name: TrainChoices}, name, keywords, "train", later=("method",))(method=chosen)
+    choices: TrainChoices = bind({name: TrainChoices}, name, keywords, "train", later=("own",))(own=chosen)
     return choices
 
 

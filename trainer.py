@@ -74,6 +74,8 @@ def train_stages(
         progress = load_last(folder.path, stage) if begun else Progress(name, seconds=progress.seconds)
         with random_kept():  # a stage that goes on looks again, and must not draw for it
             stage.objective.prepare(loaders.train)
+        for note in stage.notes:
+            tell(note)
         progress = train(stage, loaders, folder, spec, progress, max_steps)
         load_best(folder.path, stage)
     return progress
@@ -105,7 +107,7 @@ def train(
         row = {f"train/{name}": value for name, value in learned.items()}
         row |= {f"validation/{name}": value for name, value in judged.items()}
         if stage.probes:
-            row |= run_probes(stage.objective.model, loaders.validation, stage.probes, max_steps)
+            row |= run_probes(stage.objective, loaders.validation, stage.probes, max_steps)
         folder.log(number, row | {"lr": rate, "seconds": seconds} | stage.objective.learned())
         tell(f"epoch {number}/{stage.first_epoch + stage.epochs}  {in_words(learned, judged)}  {seconds:.1f} s")
         progress = replace(progress, epoch=epoch + 1, seconds=progress.seconds + seconds)
@@ -125,7 +127,7 @@ def train_epoch(stage: Stage, loader: Batches, epoch: int, max_steps: int | None
         UserError: the loss is not finite.
     """
     objective, optimizer = stage.objective, stage.optimizer
-    device, parameters = device_of(objective), list(objective.parameters())
+    device = device_of(objective)
     averages, looked = Averages(), time.monotonic()
     objective.train()
     loader.set_epoch(stage.first_epoch + epoch)
@@ -134,32 +136,42 @@ def train_epoch(stage: Stage, loader: Batches, epoch: int, max_steps: int | None
         for index, batch in enumerate(on_device(loader, device, max_steps)):
             number = epoch * stage.steps_per_epoch + index
             objective.set_progress(number / (stage.epochs * stage.steps_per_epoch))
+            objective.set_step(number)
             scale_rates(optimizer, stage.schedule.factor(number))
-            averages.add(take_step(stage, batch, device, parameters))
+            averages.add(take_step(stage, batch, device, index, no_steps))
             if device.type == "cpu" or index + 1 == no_steps or time.monotonic() - looked > REFRESH:
                 means, looked = averages.means(), time.monotonic()
                 check_finite(means["loss"], stage, epoch, index)
-                bar.set_postfix({name: f"{value:.4f}" for name, value in means.items()}, refresh=False)
+                shown = {name: f"{value:.4f}" for name, value in means.items() if "/" not in name}
+                bar.set_postfix(shown, refresh=False)
             bar.update()
     return averages.means()
 
 
-def take_step(stage: Stage, batch: Any, device: torch.device, parameters: list[torch.nn.Parameter]) -> Step:
-    """Learn from one batch."""
-    stage.optimizer.zero_grad(set_to_none=True)
+def take_step(stage: Stage, batch: Any, device: torch.device, index: int, no_steps: int) -> Step:
+    """Learn from one batch, the `index`-th of `no_steps`: a gradient, and with the last of `accumulate` ones a step."""
+    group = index - index % stage.accumulate
+    if index == group:
+        for optimizer in stage.optimizers:
+            optimizer.zero_grad(set_to_none=True)
     with torch.autocast(device.type, torch.bfloat16, enabled=stage.precision == "bfloat16"):
         step: Step = stage.objective(batch)
-    step.loss.backward()
-    if stage.gradient_clip is not None:
-        torch.nn.utils.clip_grad_norm_(parameters, stage.gradient_clip)
-    stage.optimizer.step()
+    size = min(stage.accumulate, no_steps - group)
+    loss = step.loss if step.extra is None else step.loss + step.extra
+    (loss / size if size > 1 else loss).backward()
+    if index == group + size - 1:
+        if stage.gradient_clip is not None:
+            learning = [parameter for group in stage.optimizer.param_groups for parameter in group["params"]]
+            torch.nn.utils.clip_grad_norm_(learning, stage.gradient_clip)
+        for optimizer in stage.optimizers:
+            optimizer.step()
     # Without its graph, so that no kernel outlives the step.
-    return step._replace(loss=step.loss.detach())
+    return step._replace(loss=step.loss.detach(), extra=None)
 
 
 def better(stage: Stage, progress: Progress, judged: Mapping[str, float]) -> bool:
     """Say whether an epoch beats the best so far; of equal values the lower loss wins, of equal losses the later."""
-    if progress.best_value is None or progress.best_loss is None:
+    if progress.best_value is None or progress.best_loss is None or stage.objective.mode == "last":
         return True
     value, sign = judged[stage.objective.monitor], 1 if stage.objective.mode == "max" else -1
     gain = sign * (value - progress.best_value)
@@ -199,4 +211,6 @@ def tell(line: str) -> None:
 def in_words(learned: Mapping[str, float], judged: Mapping[str, float]) -> str:
     """Return the means of both phases as text."""
     phases = (("train", learned), ("validation", judged))
-    return "  ".join(f"{phase} " + " ".join(f"{k} {v:.4f}" for k, v in means.items()) for phase, means in phases)
+    return "  ".join(
+        f"{phase} " + " ".join(f"{k} {v:.4f}" for k, v in means.items() if "/" not in k) for phase, means in phases
+    )

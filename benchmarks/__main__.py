@@ -4,14 +4,14 @@ import argparse
 import sys
 from collections.abc import Callable
 
-from benchmarks import audit, conv, default_job, neighbours, step
+from benchmarks import audit, conv, default_job, neighbours, split, step
 from benchmarks.timing import machine
 
 
 def main() -> None:
     """Run the benchmarks that were named, or all."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    names = "conv, step, default_job, audit, neighbours"
+    names = "conv, step, default_job, audit, neighbours, split"
     parser.add_argument("names", nargs="*", metavar="name", help=f"{names}; none means all")
     parser.add_argument("--rounds", type=int, default=15, help="rounds whose median is taken")
     options = parser.parse_args()
@@ -21,6 +21,7 @@ def main() -> None:
         "default_job": default_job.report,
         "audit": lambda: audit.report(options.rounds),
         "neighbours": neighbours.report,
+        "split": lambda: split.report(options.rounds),
     }
     unknown = set(options.names) - set(reports)
     if unknown:

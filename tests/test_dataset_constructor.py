@@ -88,8 +88,13 @@ COUNTS = {
     "Flowers102": (1_020, 1_020, 6_149),
     "ImageNet": (1_231_167, 50_000, 50_000),
     "glyph": (2, 2, 2),
+    "3DIEBench": (39_824, 2_096, 10_552),
+    "COIL20": (1_280, 1_280, 1_280),
+    "digit_turns": (1_197, 200, 400),
+    "latent_vectors": (21_000, 3_000, 6_000),
+    "shapes3d": (10_500, 1_500, 3_000),
 }
-NEED_NO_FILES = {"digits", "glyph"}
+NEED_NO_FILES = {"digits", "glyph", "digit_turns", "latent_vectors", "shapes3d"}
 
 
 @pytest.mark.parametrize("name", COUNTS)

@@ -94,6 +94,28 @@ def test_adam_decays_as_torchs_adamw_does(name):
         torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("name", "make", "choices"), [("Adam", torch.optim.Adam, {}), ("SGD", torch.optim.SGD, {"momentum": 0.9})]
+)
+def test_coupled_decay_is_torchs_own_and_spares_no_parameter(name, make, choices):
+    ours = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 2))
+    theirs = copy.deepcopy(ours)
+    mine = optim.make_optimizer(name, groups_of(ours, lr=0.01, coupled=True), choices)
+    other = make(theirs.parameters(), lr=0.01, weight_decay=0.5, **choices)
+    for a, b in zip(train(mine, ours), train(other, theirs), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)
+
+
+def test_a_part_that_is_trained_apart_is_in_no_group():
+    names = {name for group in groups_of(Net(), without="sine") for name in group["names"]}
+    assert names == {name for name, _ in Net().named_parameters() if not name.startswith("sine.")}
+
+
+def test_lars_adapts_matrices_alone_where_decay_is_decoupled():
+    optimizer = optim.make_optimizer("LARS", groups_of(Net()), {"momentum": 0.9, "eta": 0.001})
+    assert {group["role"] for group in optimizer.param_groups if group["adapt"]} == {"decayed"}
+
+
 def test_sgd_decays_apart_from_the_gradient():
     ours = nn.Linear(4, 2)
     theirs = copy.deepcopy(ours)

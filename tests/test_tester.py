@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from partial_equiv.objectives import Objective, Step
+from partial_equiv.probes import Probe
 from tester import Averages, evaluate, run_probes
 
 
@@ -59,14 +60,26 @@ def test_averages_of_many_small_losses_keep_their_digits():
     assert averages.means()["loss"] == pytest.approx(float(torch.tensor(0.1)), rel=1e-12)
 
 
+def test_a_metric_that_some_steps_have_is_averaged_over_those():
+    averages = Averages()
+    averages.add(Step(torch.tensor(1.0), {"seldom": torch.tensor(4.0)}, 2))
+    averages.add(Step(torch.tensor(4.0), {}, 1))
+    assert averages.means() == {"loss": 2.0, "seldom": 4.0}
+
+
 def test_probes_run_in_evaluation_without_gradients():
     seen = []
 
-    def probe(model, loader):
-        seen.append((model.training, torch.is_grad_enabled(), len(list(loader))))
-        return {"a": 1.0}
+    class Seeing(Probe):
+        def __call__(self, model, loader):
+            seen.append((model, model.training, torch.is_grad_enabled(), len(list(loader))))
+            return {"a": 1.0}
 
-    model = nn.Linear(1, 1)
-    assert run_probes(model, batches(), {"a": probe, "b": probe}) == {"a": 1.0}
-    assert seen == [(False, False, 2)] * 2
-    assert model.training
+    class SeeingAll(Seeing):
+        whole = True
+
+    objective = Mean()
+    objective.model = nn.Linear(1, 1)
+    assert run_probes(objective, batches(), {"a": Seeing(), "b": SeeingAll()}) == {"a": 1.0}
+    assert seen == [(objective.model, False, False, 2), (objective, False, False, 2)]
+    assert objective.training and objective.model.training

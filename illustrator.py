@@ -1,0 +1,79 @@
+"""The figures that every run leaves; probes draw further ones."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from partial_equiv import drawing
+from partial_equiv.datasets import Splits, ViewSplits
+from partial_equiv.nets import learned_subsets
+from partial_equiv.objectives import Classification, Objective
+from partial_equiv.probes import confusion_counts
+from partial_equiv.runs import RunFolder, read_log, rotation_probabilities, turned_copies
+from partial_equiv.sampling import samplers
+from tester import device_of, evaluating, on_device
+
+DEGREES_BETWEEN_TURNS, THUMBNAILS = 3, 9
+SMALLEST = 2  # pixels: below, an image is a vector
+EVALUATED = ("classification/", "rotation/", "color/")
+
+
+def draw_figures(
+    folder: RunFolder, tested: Objective, splits: Splits | ViewSplits, test_loader: Any, numbers: Mapping[str, float]
+) -> None:
+    """Draw every figure of a run into its folder; others are drawn by probes.
+
+    Args:
+        folder: The run folder, with its log.
+        tested: The tested model as objective.
+        splits: The data.
+        test_loader: Batches of the test split.
+        numbers: What probes found.
+    """
+    rows, info, images = read_log(folder.path), splits.info, splits.train
+    if rows:
+        folder.figure("curves", drawing.curves(rows))
+    if isinstance(tested, Classification):
+        draw_classifier(folder, tested, splits, test_loader)
+    if any(name.startswith(EVALUATED) for name in numbers):
+        folder.figure("parts", drawing.part_bars(numbers))
+    if max(info.size) < SMALLEST:
+        return  # vectors are no pictures
+    shown = range(min(len(images.labels), 48))
+    pictures = torch.stack([images.raw(index) for index in shown]).numpy()
+    names = [info.class_names[int(images.labels[index])] for index in shown]
+    title = f"{info.name}: training images"
+    folder.figure("sample_sheet", drawing.sample_sheet(pictures, names, title, info.note))
+
+
+def draw_classifier(folder: RunFolder, tested: Classification, splits: Splits, test_loader: Any) -> None:
+    """Draw what a classifier learned to keep, what it confuses, and how it answers to turns."""
+    model, info, rows = tested.model, splits.info, read_log(folder.path)
+    subsets = learned_subsets(model)
+    turns = next((sampler.no_rotations for sampler in samplers(model)), None)
+    folder.figure("learned_subsets", drawing.learned_subsets(subsets, turns))
+    if rows:
+        folder.figure("levels_over_epochs", drawing.levels_over_epochs(rows, [subset.name for subset in subsets]))
+    with evaluating(tested):
+        batches = on_device(test_loader, device_of(model))
+        counts = confusion_counts(tested.scores, batches, info.no_classes)
+    folder.figure("confusion_matrix", drawing.confusion_matrix(counts.numpy(), info.class_names))
+    draw_response(folder, model, splits)
+
+
+def draw_response(folder: RunFolder, model: nn.Module, splits: Splits) -> None:
+    """Draw the probability of a test image's own class as the image turns: a 6 where there is one."""
+    info, images = splits.info, splits.test
+    wanted = info.class_names.index("6") if "6" in info.class_names else int(images.labels[0])
+    index = next((i for i, label in enumerate(images.labels.tolist()) if label == wanted), 0)
+    name = info.class_names[int(images.labels[index])]
+    degrees = range(-180, 181, DEGREES_BETWEEN_TURNS)
+    angles = [math.radians(degree) for degree in degrees]
+    response = rotation_probabilities(model, images.raw(index), angles, info.mean, info.std)
+    curve = {"this network": response[:, int(images.labels[index])].tolist()}
+    spread = [math.radians(-180 + 360 * i / (THUMBNAILS - 1)) for i in range(THUMBNAILS)]
+    thumbnails = [copy.numpy() for copy in turned_copies(images.raw(index), spread)]
+    folder.figure("rotation_response", drawing.rotation_response(angles, curve, name, thumbnails))
