@@ -13,6 +13,7 @@ from partial_equiv.menu import bind
 from partial_equiv.runs.folder import CONFIG, SUMMARY
 
 LABELS: dict[str, str] = {
+    "train.method": "{}",
     "dataset.type": "{}",
     "dataset.size": "{} pixels",
     "dataset.rot_interval": "rot_interval {}°",

@@ -11,7 +11,20 @@ from partial_equiv.runs.reading import FinishedRun, labels, open_run
 
 APART = ("seed", "comment", "device", "no_workers", "cuda_visible_devices", "wandb", "resume", "hydra")
 """Keys in which runs of one row may differ."""
-HEADER = ("run", "seeds", "test accuracy %", "levels per layer", "mirror per layer", "parameters", "minutes", "commit")
+CLASSIFIERS = ("test accuracy %", "levels per layer", "mirror per layer")
+"""Columns of classifiers between the seeds and the parameters."""
+ENCODERS: dict[str, tuple[str, ...]] = {
+    "top-1 % all / inv / equi": tuple(f"classification/{part}/linear/top1" for part in ("all", "inv", "equi")),
+    "rotation R2": tuple(f"rotation/{part}/deep/quaternion/r2" for part in ("all", "inv", "equi")),
+    "flat": tuple(f"rotation/{part}/deep/quaternion/r2_flat" for part in ("all", "inv", "equi")),
+    "median degrees": tuple(f"rotation/{part}/deep/quaternion/degrees_median" for part in ("all", "inv", "equi")),
+    "colour R2": tuple(f"color/{part}/deep/r2" for part in ("all", "inv", "equi")),
+    "MRR": ("retrieval/test/mrr",),
+    "H@1": ("retrieval/test/hit_1",),
+    "H@5": ("retrieval/test/hit_5",),
+    "PRE": ("prediction_error/test/pre",),
+}
+"""Columns of encoders, all of the heads that the paper takes for the question."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -35,24 +48,55 @@ def table(runs: Sequence[FinishedRun]) -> str:
         rows.setdefault(json.dumps(settings, sort_keys=True), []).append(run)
     groups = list(rows.values())
     names = labels([group[0] for group in groups])
-    lines = ["| " + " | ".join(HEADER) + " |", "|" + "---|" * len(HEADER)]
+    kinds = {_kind(run) for run in runs}
+    if len(kinds) > 1:
+        raise UserError("these runs are classifiers and encoders, which share no column: give the runs of one kind")
+    own = CLASSIFIERS if kinds == {"classifier"} else tuple(ENCODERS)
+    header = ("run", "seeds", *own, "parameters", "minutes", "commit")
+    lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
     lines += ["| " + " | ".join(_row(name, group)) + " |" for name, group in zip(names, groups, strict=True)]
     return "\n".join(lines) + "\n"
 
 
+def _kind(run: FinishedRun) -> str:
+    """Return whether a run trained a classifier or an encoder.
+
+    Raises:
+        UserError: it is neither, or nothing was measured.
+    """
+    if "test/accuracy" in run.summary:
+        return "classifier"
+    if any(f"test/{key}" in run.summary for keys in ENCODERS.values() for key in keys):
+        return "encoder"
+    raise UserError(f"{run.path} holds neither a test accuracy nor an evaluation of an encoder: leave it out")
+
+
 def _row(name: str, group: Sequence[FinishedRun]) -> tuple[str, ...]:
-    accuracies = [100 * float(run.summary["test/accuracy"]) for run in group]
-    spread = f" ± {statistics.stdev(accuracies):.2f}" if len(group) > 1 else ""
+    if _kind(group[0]) == "classifier":
+        accuracy = _over_seeds([float(run.summary["test/accuracy"]) for run in group], 100)
+        own: tuple[str, ...] = (accuracy, _lists(group, "levels"), _lists(group, "mirror"))
+    else:
+        own = tuple(" / ".join(_score(group, key) for key in keys) for keys in ENCODERS.values())
     return (
         name,
         ", ".join(str(run.config["seed"]) for run in group),
-        f"{statistics.mean(accuracies):.2f}{spread}",
-        _lists(group, "levels"),
-        _lists(group, "mirror"),
+        *own,
         f"{group[0].summary['no_params']:,}",
         ", ".join(f"{run.summary['seconds'] / 60:.1f}" for run in group),
         ", ".join(sorted({str(run.summary["commit"])[:7] for run in group})),
     )
+
+
+def _score(group: Sequence[FinishedRun], key: str) -> str:
+    """Return a number of an evaluation over seeds, "-" where it was not measured."""
+    found = [run.summary[f"test/{key}"] for run in group if run.summary.get(f"test/{key}") is not None]
+    return _over_seeds(found, 100 if key.endswith("top1") else 1) if found else "-"
+
+
+def _over_seeds(values: Sequence[float], factor: int) -> str:
+    """Return the mean, with the deviation where there are several."""
+    spread = f" ± {factor * statistics.stdev(values):.2f}" if len(values) > 1 else ""
+    return f"{factor * statistics.mean(values):.2f}{spread}"
 
 
 def _lists(group: Sequence[FinishedRun], key: str) -> str:
