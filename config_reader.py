@@ -58,6 +58,8 @@ MAY_CHANGE_ON_EVALUATE = (
     "cuda_visible_devices",
     "dataset.download",
     "dataset.root",
+    "dataset.test_root",
+    "dataset.test_rotation",
     "debug",
     "device",
     "do",

@@ -11,7 +11,7 @@ from partial_equiv import drawing
 from partial_equiv.datasets import Splits, ViewSplits
 from partial_equiv.nets import learned_subsets
 from partial_equiv.objectives import Classification, Objective
-from partial_equiv.probes import confusion_counts
+from partial_equiv.probes import Artifact, confusion_counts
 from partial_equiv.runs import RunFolder, read_log, rotation_probabilities, turned_copies
 from partial_equiv.sampling import samplers
 from tester import device_of, evaluating, on_device
@@ -21,25 +21,27 @@ SMALLEST = 2  # pixels: below, an image is a vector
 EVALUATED = ("classification/", "rotation/", "color/")
 
 
-def draw_figures(
-    folder: RunFolder, tested: Objective, splits: Splits | ViewSplits, test_loader: Any, numbers: Mapping[str, float]
-) -> None:
-    """Draw every figure of a run into its folder; others are drawn by probes.
+def joint_figures(numbers: Mapping[str, float]) -> dict[str, Artifact]:
+    """Return, by file name, the figures that show the numbers of several probes side by side."""
+    if any(name.startswith(EVALUATED) for name in numbers):
+        return {"parts.png": drawing.part_bars(numbers)}
+    return {}
+
+
+def draw_figures(folder: RunFolder, tested: Objective, splits: Splits | ViewSplits, test_loader: Any) -> None:
+    """Draw every figure of a training into its folder; others are drawn by probes.
 
     Args:
         folder: The run folder, with its log.
         tested: The tested model as objective.
         splits: The data.
         test_loader: Batches of the test split.
-        numbers: What probes found.
     """
     rows, info, images = read_log(folder.path), splits.info, splits.train
     if rows:
         folder.figure("curves", drawing.curves(rows))
     if isinstance(tested, Classification):
         draw_classifier(folder, tested, splits, test_loader)
-    if any(name.startswith(EVALUATED) for name in numbers):
-        folder.figure("parts", drawing.part_bars(numbers))
     if max(info.size) < SMALLEST:
         return  # vectors are no pictures
     shown = range(min(len(images.labels), 48))

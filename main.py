@@ -62,7 +62,7 @@ def train_run(config: dict[str, Any], path: Path, *, resume: bool) -> None:
     from checkpointer import Progress
     from dataset_constructor import construct_dataset, construct_loaders
     from evaluation_constructor import construct_probes, construct_test
-    from illustrator import draw_figures
+    from illustrator import draw_figures, joint_figures
     from job import load_parts, load_pretrained, open_folder, prepare, trial
     from model_constructor import construct_model, construct_spec
     from objective_constructor import check_labels, construct_stages
@@ -91,8 +91,8 @@ def train_run(config: dict[str, Any], path: Path, *, resume: bool) -> None:
             load_parts(tested, folder.path if learns else Path(config["pretrained"]))
         numbers = evaluate(tested, loaders.test, max_steps) | run_probes(tested, loaders.test, probes, max_steps)
         summary = summarise(config, splits.info, model, progress, numbers)
-        draw_figures(folder, tested, splits, loaders.test, numbers)
-        for name, artifact in artifacts(config, probes).items():
+        draw_figures(folder, tested, splits, loaders.test)
+        for name, artifact in (artifacts(config, probes) | joint_figures(numbers)).items():
             folder.artifact(name, artifact)
         export(folder.path, model, splits)
         folder.summary(summary)
@@ -104,6 +104,7 @@ def evaluate_run(config: dict[str, Any]) -> None:
     from checkpointer import Progress, read_progress
     from dataset_constructor import construct_dataset, construct_loaders
     from evaluation_constructor import construct_probes, construct_test
+    from illustrator import joint_figures
     from job import load_parts, prepare
     from partial_equiv.runs import load_model, write_artifact
     from reporter import artifacts, closing, summarise, summary_table
@@ -118,7 +119,7 @@ def evaluate_run(config: dict[str, Any]) -> None:
     tested = construct_test(config, model, splits.info).to(device)
     load_parts(tested, path)
     numbers = evaluate(tested, loaders.test, max_steps) | run_probes(tested, loaders.test, probes, max_steps)
-    for name, artifact in artifacts(config, probes).items():
+    for name, artifact in (artifacts(config, probes) | joint_figures(numbers)).items():
         print(f"wrote {write_artifact(path, name, artifact)}")
     summary = summarise(config, splits.info, model, read_progress(path) or Progress(""), numbers)
     print(closing(probes, summary_table(config, summary, model, path)))

@@ -101,10 +101,15 @@ def construct_objectives(
     """Return the objective of each stage of a method, in order.
 
     Raises:
-        UserError: the method does not train this network.
+        UserError: the method does not train this network, or not on such data.
     """
     method = choices.own
     check_network(method, model)
+    if info is not None and info.views and not isinstance(method, SelfSupervisedChoices):
+        raise UserError(
+            f"dataset={info.name} shows several views at a time, for methods that compare them: set train=sie, for "
+            "example, or a data set of single images and augment=none"
+        )
     if isinstance(method, ClassificationChoices):
         return {"classification": Classification(model, regularisers=regularisers(choices, method))}
     if isinstance(method, SelfSupervisedChoices):

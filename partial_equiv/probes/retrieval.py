@@ -109,9 +109,9 @@ class Retrieval(Probe):
         return ranks(scores, torch.arange(scores.shape[-1]).expand(scores.shape[:-1]))
 
     def pictures(self, objective: Measured, z: Tensor, views: ViewSet) -> list[Retrieved]:
-        """Return what the figure shows of a few objects, evenly spread; nothing where views are no pictures."""
-        count, no_views = min(SHOWN, views.no_objects), views.no_views
-        chosen = torch.linspace(0, views.no_objects - 1, count).round().long()
+        """Return what the figure shows of a few objects; nothing where views are no pictures."""
+        chosen, no_views = shown_objects(views.labels), views.no_views
+        count = len(chosen)
         asked = 1 + torch.arange(count) % (no_views - 1)  # never the source
         _, channels, height, width = views.images_at(chosen[:1]).shape
         if channels not in (1, 3) or min(height, width) < SMALLEST:
@@ -153,6 +153,13 @@ class Retrieval(Probe):
     def artifacts(self) -> dict[str, Artifact]:
         """Return the figure of the nearest views."""
         return {"nearest_views.png": nearest_views(self.rows)} if self.rows else {}
+
+
+def shown_objects(labels: Tensor) -> Tensor:
+    """Return a few objects, evenly spread over classes where there are enough, else over all: [N] -> [count]."""
+    firsts = torch.stack([(labels == label).nonzero()[0, 0] for label in labels.unique()])
+    pool = firsts if len(firsts) >= SHOWN else torch.arange(len(labels))
+    return pool[torch.linspace(0, len(pool) - 1, min(SHOWN, len(pool))).round().long()]
 
 
 def predicted(objective: Measured, z: Tensor, views: ViewSet, objects: Tensor, source: int) -> Tensor:

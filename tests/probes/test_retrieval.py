@@ -11,6 +11,7 @@ from partial_equiv.datasets import ViewSet
 from partial_equiv.errors import UserError
 from partial_equiv.latents import COLUMNS
 from partial_equiv.probes import PROBES, prediction_error, retrieval
+from partial_equiv.probes.retrieval import shown_objects
 from tests.probes.known_views import CLASSES, Blind, Oracle, make_views, sampled_latents
 
 HITS = ("hit_1", "hit_2", "hit_5", "hit_10")
@@ -185,3 +186,9 @@ def test_a_split_may_be_searched_with_another():
     every = np.concatenate([p.as_quat() for p in poses])
     expected = 1 - ((poses[0].as_quat() @ every.T) ** 2).mean()
     assert numbers["prediction_error/all/pre_random"] == pytest.approx(expected, abs=1e-6)
+
+
+def test_the_figure_shows_every_kind_of_object():
+    labels = torch.arange(40) % 10
+    assert labels[shown_objects(labels)].unique().numel() == 6
+    assert shown_objects(torch.zeros(3, dtype=torch.int64)).tolist() == [0, 1, 2]
