@@ -35,6 +35,7 @@ from partial_equiv.datasets.shapes3d_views import load_shapes3d
 from partial_equiv.datasets.stl10 import load_stl10
 from partial_equiv.datasets.turning import takes_law, turn_by_laws
 from partial_equiv.datasets.view_npz import load_view_npz
+from partial_equiv.datasets.view_parts import SCENE, TURNS
 from partial_equiv.datasets.view_set import Views, ViewSet, ViewSource, ViewSplits, object_split
 
 LOADERS: Mapping[str, Callable[..., Splits]] = {
@@ -66,6 +67,8 @@ DATASETS: Mapping[str, Callable[..., Any]] = {**{name: takes_law(load) for name,
 
 __all__ = [
     "DATASETS",
+    "SCENE",
+    "TURNS",
     "VIEW_SETS",
     "Batch",
     "DatasetInfo",

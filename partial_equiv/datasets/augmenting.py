@@ -3,7 +3,7 @@
 from partial_equiv.datasets.augmentation import CropFlip, InceptionCrop
 from partial_equiv.datasets.image_set import Splits
 from partial_equiv.datasets.pictures import Pictures
-from partial_equiv.datasets.recorded import RecordedSplits, record_views
+from partial_equiv.datasets.recorded import RecordedSplits, record_views, views_refused
 from partial_equiv.datasets.view_set import ViewSplits
 from partial_equiv.errors import UserError
 from partial_equiv.menu import nearest
@@ -33,10 +33,7 @@ def augment_training(
         return splits
     info = splits.info
     if isinstance(splits, ViewSplits):
-        raise UserError(
-            f"augment={augment} changes single images, and dataset={info.name} has several views of each object: "
-            "give augment=none"
-        )
+        raise views_refused(info, augment)
     if name == "recorded":
         return record_views(splits, seed)
     if name == "resnet" and info.crop_padding is not None:

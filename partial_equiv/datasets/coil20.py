@@ -14,14 +14,15 @@ from torch import Tensor
 
 from partial_equiv.datasets.files import folder_of
 from partial_equiv.datasets.info import DatasetInfo, with_notes
-from partial_equiv.datasets.npz_file import BROKEN, BROKEN_HEADER, read_member
-from partial_equiv.datasets.view_parts import TURNS, ViewPart, assemble_views, in_pairs
+from partial_equiv.datasets.npz_file import explained, read_member
+from partial_equiv.datasets.view_parts import TURNS, ViewPart, assemble_views, in_pairs, symmetry_groups
 from partial_equiv.datasets.view_set import ViewSplits
 from partial_equiv.errors import UserError
 
 FILE = "coil20_32x32.npz"
 LAYOUT = (
-    "`images` uint8 [1440,32,32], `labels` [1440] from 0 to 19, `angle_deg` [1440], 72 different angles of each object"
+    "COIL-20 has `images` uint8 [1440,32,32], `labels` [1440] from 0 to 19, `angle_deg` [1440], 72 different angles of "
+    "each object"
 )
 NO_OBJECTS, NO_VIEWS, SIDE = 20, 72, 32
 NEAR_SYMMETRIC = (11, 13, 14, 15, 16)
@@ -64,7 +65,7 @@ def load_coil20(*, root: str, pairs_per_object: int, seed: int) -> ViewSplits:
     latents = torch.zeros(NO_OBJECTS, NO_VIEWS, len(TURNS))
     latents[:, :, TURNS.index("ez")] = angles
     symmetric = torch.isin(torch.arange(NO_OBJECTS), torch.tensor(NEAR_SYMMETRIC))
-    groups = {"near_symmetric": symmetric.nonzero().flatten(), "others": (~symmetric).nonzero().flatten()}
+    groups = symmetry_groups(symmetric)
     parts = [
         ViewPart(images[:, views].flatten(0, 1)[:, None], latents[:, views], torch.arange(NO_OBJECTS), groups)
         for views in cut_views()
@@ -103,18 +104,10 @@ def read_coil(path: Path) -> tuple[Tensor, Tensor]:
     Raises:
         UserError: missing, broken or of another layout.
     """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            no_bytes = path.stat().st_size
-            images, labels, degrees = (read_member(archive, key, no_bytes) for key in ("images", "labels", "angle_deg"))
-            return in_order(images, labels, degrees)
-    except UserError as error:
-        raise UserError(f"{path}: {error}; COIL-20 has {LAYOUT}") from error
-    except FileNotFoundError as error:
-        raise UserError(f"{path} is missing: put it there, or give dataset.root=<{FILE}>; it has {LAYOUT}") from error
-    except BROKEN + BROKEN_HEADER as error:
-        reason = " ".join(str(error).split())
-        raise UserError(f"{path} is truncated or no npz file ({reason}): save it again with {LAYOUT}") from error
+    remedy = f"put it there, or give dataset.root=<{FILE}>"
+    with explained(path, LAYOUT, missing=remedy, folder=remedy), zipfile.ZipFile(path) as archive:
+        no_bytes = path.stat().st_size
+        return in_order(*(read_member(archive, key, no_bytes) for key in ("images", "labels", "angle_deg")))
 
 
 def in_order(

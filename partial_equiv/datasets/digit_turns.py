@@ -4,6 +4,7 @@ Axes: N objects, V views of an object, Y X pixels.
 """
 
 import dataclasses
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,8 +16,6 @@ from partial_equiv.datasets.rotation import check_interval, random_angles, rotat
 from partial_equiv.datasets.split import cut
 from partial_equiv.datasets.view_parts import TURNS, ViewPart, assemble_views, in_pairs, plan_objects
 from partial_equiv.datasets.view_set import ViewSplits
-
-HELD_OUT = 10  # one source in 10 is held out
 
 
 def load_digit_turns(
@@ -50,7 +49,9 @@ def load_digit_turns(
         UserError: a value out of range.
     Source: Kaynak 1995 (UCI optical recognition of handwritten digits, test part); CC BY 4.0.
     """
-    planned = plan_digits(size, rot_interval, no_train, no_validation, no_test)
+    planned = plan_digits(
+        size=size, rot_interval=rot_interval, no_train=no_train, no_validation=no_validation, no_test=no_test
+    )
     info = in_pairs(planned, no_views=no_views, pairs_per_object=pairs_per_object)
     upright, labels = read_upright(size)
     sources = torch.randperm(len(labels), generator=generator(seed))
@@ -71,28 +72,19 @@ def load_digit_turns(
     return assemble_views(info, *parts, pairs_per_object=pairs_per_object, seed=seed)
 
 
-def digit_turns_info(
+def digit_turns_info(*, no_views: int, pairs_per_object: int, **choices: Any) -> DatasetInfo:
+    """Return the facts without drawing anything; arguments are those of `load_digit_turns`."""
+    return in_pairs(plan_digits(**choices), no_views=no_views, pairs_per_object=pairs_per_object)
+
+
+def plan_digits(
     *,
     size: int,
-    no_views: int,
     rot_interval: float,
-    pairs_per_object: int,
     no_train: int | None,
     no_validation: int | None,
     no_test: int | None,
     **others: object,
-) -> DatasetInfo:
-    """Return the facts without drawing anything; arguments are those of `load_digit_turns`."""
-    planned = plan_digits(size, rot_interval, no_train, no_validation, no_test)
-    return in_pairs(planned, no_views=no_views, pairs_per_object=pairs_per_object)
-
-
-def plan_digits(
-    size: int,
-    rot_interval: float,
-    no_train: int | None,
-    no_validation: int | None,
-    no_test: int | None,
 ) -> DatasetInfo:
     """Return the facts with the number of objects of each split.
 
@@ -101,6 +93,5 @@ def plan_digits(
     """
     check_interval(rot_interval)
     facts = dataclasses.replace(sized(FACTS, size), name="digit_turns", latents=TURNS, laws=None)
-    default = facts.no_train // HELD_OUT
-    planned = plan_objects(facts, no_train=no_train, no_validation=no_validation, no_test=no_test, default=default)
+    planned = plan_objects(facts, no_train=no_train, no_validation=no_validation, no_test=no_test)
     return with_notes(planned, turned_note(rot_interval))

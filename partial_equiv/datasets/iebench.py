@@ -4,7 +4,7 @@ import dataclasses
 import os
 import tempfile
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -102,7 +102,7 @@ def load_3diebench(
         tested = open_part(other, other if own else index, "val", (other,))
     check_disjoint(pool.objects, tested.objects)
     facts = describe(pool.objects, tested.objects)
-    planned = plan_views(facts, size, no_train, no_validation, no_test)
+    planned = plan_views(facts, size=size, no_train=no_train, no_validation=no_validation, no_test=no_test)
     info = in_pairs(planned, no_views=no_views, pairs_per_object=pairs_per_object)
     order, test_order = (stratified_order(opened.objects.labels, seed) for opened in (pool, tested))
     held_out = planned.no_validation
@@ -151,36 +151,27 @@ def open_part(root: Path, index_root: Path, part: str, latent_roots: tuple[Path,
     return Opened(root, part, latent_roots, objects)
 
 
-def iebench_info(
-    *,
-    size: int | None,
-    no_views: int,
-    pairs_per_object: int,
-    no_train: int | None,
-    no_validation: int | None,
-    no_test: int | None,
-    **others: object,
-) -> DatasetInfo:
+def iebench_info(*, no_views: int, pairs_per_object: int, **choices: Any) -> DatasetInfo:
     """Return the facts that the published files would give; arguments are those of `load_3diebench`."""
-    planned = plan_views(FACTS, size, no_train, no_validation, no_test)
-    return in_pairs(planned, no_views=no_views, pairs_per_object=pairs_per_object)
+    return in_pairs(plan_views(FACTS, **choices), no_views=no_views, pairs_per_object=pairs_per_object)
 
 
 def plan_views(
     facts: DatasetInfo,
+    *,
     size: int | None,
     no_train: int | None,
     no_validation: int | None,
     no_test: int | None,
+    **others: object,
 ) -> DatasetInfo:
     """Return the facts with the number of objects of each split.
 
     Raises:
         UserError: a value out of range.
     """
-    sized_facts = with_notes(sized(facts, size), resized_note(facts, size))
-    default = facts.no_train // HELD_OUT
-    return plan_objects(sized_facts, no_train=no_train, no_validation=no_validation, no_test=no_test, default=default)
+    facts = with_notes(sized(facts, size), resized_note(facts, size))
+    return plan_objects(facts, no_train=no_train, no_validation=no_validation, no_test=no_test, one_in=HELD_OUT)
 
 
 def describe(pool: Objects, tested: Objects) -> DatasetInfo:

@@ -12,6 +12,7 @@ from torch.utils.data import Dataset
 
 from partial_equiv.datasets.augmentation import Augmentation, ImageSource
 from partial_equiv.datasets.info import DatasetInfo
+from partial_equiv.datasets.normalisation import Normalisation
 
 
 class Batch(NamedTuple):
@@ -69,9 +70,7 @@ class ImageSet(Dataset[Batch]):
         self.augmentation = augmentation
         self.poses = None if poses is None else poses.float()  # some accelerators have no double precision
         self.epoch = 0
-        deviation = torch.tensor(self.std, dtype=torch.float64)
-        self._scale = (1 / (255 * deviation)).float()[:, None, None]
-        self._shift = (-torch.tensor(self.mean, dtype=torch.float64) / deviation).float()[:, None, None]
+        self.normalise = Normalisation(self.mean, self.std)
 
     @property
     def in_memory(self) -> bool:
@@ -104,7 +103,7 @@ class ImageSet(Dataset[Batch]):
         else:
             pixels = self.augmentation.fetch(self.images, chosen, self.epoch)
         pose = None if self.poses is None or self.augmentation is not None else self.poses[chosen]
-        return Batch(pixels.float().mul_(self._scale).add_(self._shift), self.labels[chosen], chosen, pose)
+        return Batch(self.normalise(pixels), self.labels[chosen], chosen, pose)
 
     def __getitems__(self, index: Sequence[int]) -> Batch:
         """Return the batch of the given positions: the door that torch's DataLoader uses for whole batches."""

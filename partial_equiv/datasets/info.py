@@ -102,11 +102,30 @@ def plan(facts: DatasetInfo, *, no_train: int | None, no_validation: int | None,
     most = facts.no_validation if own else facts.no_train - 1
     held_out = bounded("no_validation", no_validation, most, default)
     left = facts.no_train - (0 if own else held_out)
-    kept, tested = bounded("no_train", no_train, left, left), bounded("no_test", no_test, facts.no_test, facts.no_test)
+    return kept(facts, left, held_out, no_train=no_train, no_test=no_test, noun="images")
+
+
+def kept(
+    facts: DatasetInfo, left: int, held_out: int, *, no_train: int | None, no_test: int | None, noun: str
+) -> DatasetInfo:
+    """Return `facts` with the counts of the splits; what is left out is noted.
+
+    Args:
+        facts: Counts of the files.
+        left: What validation leaves for training.
+        held_out: What validation holds.
+        no_train: How many to keep for training; None keeps all.
+        no_test: How many to keep for test; None keeps all.
+        noun: What is counted.
+
+    Raises:
+        UserError: a count below 1 or above what there is.
+    """
+    train, test = bounded("no_train", no_train, left, left), bounded("no_test", no_test, facts.no_test, facts.no_test)
     notes = [facts.note]
-    notes += [f"{kept:,} of {left:,} training images"] * (kept < left)
-    notes += [f"{tested:,} of {facts.no_test:,} test images"] * (tested < facts.no_test)
-    return dataclasses.replace(facts, no_train=kept, no_validation=held_out, no_test=tested, note=join_notes(notes))
+    notes += [f"{train:,} of {left:,} training {noun}"] * (train < left)
+    notes += [f"{test:,} of {facts.no_test:,} test {noun}"] * (test < facts.no_test)
+    return dataclasses.replace(facts, no_train=train, no_validation=held_out, no_test=test, note=join_notes(notes))
 
 
 def bounded(key: str, value: int | None, most: int, default: int) -> int:

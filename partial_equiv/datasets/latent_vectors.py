@@ -7,7 +7,7 @@ Axes: N objects, V views of an object, D = 4 vectors of an object, B views.
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -102,26 +102,9 @@ def load_latent_vectors(
     return assemble_views(info, *parts, pairs_per_object=pairs_per_object, seed=seed)
 
 
-def latent_vectors_info(
-    *,
-    no_objects: int,
-    no_views: int,
-    no_classes: int,
-    rotation: Sequence[float],
-    test_rotation: Sequence[float] | None,
-    pairs_per_object: int,
-    **others: object,
-) -> DatasetInfo:
+def latent_vectors_info(**choices: Any) -> DatasetInfo:
     """Return the facts without drawing anything; arguments are those of `load_latent_vectors`."""
-    return made_info(
-        FACTS,
-        no_objects=no_objects,
-        no_views=no_views,
-        no_classes=no_classes,
-        rotation=rotation,
-        test_rotation=test_rotation,
-        pairs_per_object=pairs_per_object,
-    )
+    return made_info(FACTS, **choices)
 
 
 def draw_vectors(no_objects: int, no_classes: int, seed: int) -> Tensor:

@@ -7,6 +7,8 @@ import tempfile
 import tokenize
 import zipfile
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -52,23 +54,14 @@ def read_images(path: Path) -> tuple[Tensor, Tensor | None]:
     Raises:
         UserError: missing, truncated, pickled, or of another layout.
     """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            images = read_member(archive, "images", path.stat().st_size)
-            labelled = "labels.npy" in archive.namelist()
-            labels = read_member(archive, "labels", path.stat().st_size) if labelled else None
-    except UserError as error:
-        raise UserError(f"{path}: {error}; {LAYOUT}") from error
-    except FileNotFoundError as error:
-        raise UserError(f"{path} is missing: give dataset.root=<file.npz>; {LAYOUT}") from error
-    except IsADirectoryError as error:
-        raise UserError(
-            f"{path} is a folder: give dataset.root=<file.npz> or a list [a.npz,b.npz]; {LAYOUT}"
-        ) from error
-    except BROKEN + BROKEN_HEADER as error:
-        raise UserError(
-            f"{path} is truncated or no npz file ({' '.join(str(error).split())}): save it again; {LAYOUT}"
-        ) from error
+    one = "give dataset.root=<file.npz>"
+    with (
+        explained(path, LAYOUT, missing=one, folder=f"{one} or a list [a.npz,b.npz]"),
+        zipfile.ZipFile(path) as archive,
+    ):
+        images = read_member(archive, "images", path.stat().st_size)
+        labelled = "labels.npy" in archive.namelist()
+        labels = read_member(archive, "labels", path.stat().st_size) if labelled else None
     check_images(path, images)
     if labels is not None:
         check_labels(path, labels, len(images))
@@ -77,6 +70,32 @@ def read_images(path: Path) -> tuple[Tensor, Tensor | None]:
     pixels = torch.from_numpy(np.ascontiguousarray(images))
     pixels = pixels[:, None] if pixels.dim() == 3 else pixels.permute(0, 3, 1, 2).contiguous()
     return pixels, None if labels is None else torch.from_numpy(labels.astype(np.int64))
+
+
+@contextmanager
+def explained(path: Path, layout: str, *, missing: str, folder: str) -> Iterator[None]:
+    """Turn any mishap of reading an npz file into one sentence.
+
+    Args:
+        path: The file.
+        layout: What it should hold.
+        missing: What to do where there is no such file.
+        folder: What to do where it is a folder.
+
+    Raises:
+        UserError: missing, truncated, pickled, or of another layout.
+    """
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"{path}: {error}; {layout}") from error
+    except FileNotFoundError as error:
+        raise UserError(f"{path} is missing: {missing}; {layout}") from error
+    except IsADirectoryError as error:
+        raise UserError(f"{path} is a folder: {folder}; {layout}") from error
+    except BROKEN + BROKEN_HEADER as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"{path} is truncated or no npz file ({reason}): save it again; {layout}") from error
 
 
 def read_member(archive: zipfile.ZipFile, key: str, no_bytes_file: int) -> NDArray[np.generic]:

@@ -58,9 +58,6 @@ class RecordedViews(Dataset[Views]):
         self.latents = torch.zeros(len(images), 1, 0)
         self.groups: dict[str, Tensor] = {}
         self.epoch = 0
-        deviation = torch.tensor(self.std, dtype=torch.float64)
-        self._scale = (1 / (255 * deviation)).float()[:, None, None]
-        self._shift = (-torch.tensor(self.mean, dtype=torch.float64) / deviation).float()[:, None, None]
 
     @property
     def no_objects(self) -> int:
@@ -110,7 +107,7 @@ class RecordedViews(Dataset[Views]):
         size, in_colour = (pixels.shape[2], pixels.shape[3]), pixels.shape[1] == 3
         parameters = self.parameters(chosen, size=size, in_colour=in_colour)
         augmented = augment(pixels.repeat_interleave(2, dim=0), parameters[:, 1:].flatten(0, 1)).unflatten(0, (-1, 2))
-        images = torch.cat([pixels[:, None], augmented], dim=1).mul_(self._scale).add_(self._shift)
+        images = self.images.normalise(torch.cat([pixels[:, None], augmented], dim=1))
         mean, deviation = standardisation(self.law, size, in_colour)
         return Views(images, self.labels[chosen], chosen, ((parameters - mean) / deviation).float())
 
@@ -153,8 +150,13 @@ def recorded_info(info: DatasetInfo) -> DatasetInfo:
         UserError: it is a set of views already.
     """
     if info.views:
-        raise UserError(
-            f"augment=recorded changes single images, and dataset={info.name} has several views of each object: "
-            "give augment=none"
-        )
+        raise views_refused(info, "recorded")
     return dataclasses.replace(with_notes(info, NOTE), views=VIEWS, latents=PARAMETERS)
+
+
+def views_refused(info: DatasetInfo, augment: str | None) -> UserError:
+    """Return what to say of a set of views that is to be augmented, for augmentations are of single images."""
+    return UserError(
+        f"augment={augment} changes single images, and dataset={info.name} has several views of each object: "
+        "give augment=none"
+    )

@@ -54,7 +54,7 @@ def make_parser() -> argparse.ArgumentParser:
     target = parser.add_mutually_exclusive_group(required=True)
     target.add_argument("--out", metavar="FILE.npz", help="file to write; one of that name is replaced")
     target.add_argument("--folder", help="folder to write, new or empty, in the layout of 3DIEBench")
-    parser.add_argument("--objects", type=int, default=300, help="default: %(default)s")
+    parser.add_argument("--objects", type=int, default=1000, help="default: %(default)s")
     parser.add_argument("--views", type=int, default=50, help="of each object (default: %(default)s)")
     parser.add_argument("--classes", type=int, default=10, help="2 to 10 (default: %(default)s)")
     parser.add_argument("--size", type=int, default=32, help="pixels along a side (default: %(default)s)")

@@ -10,6 +10,7 @@ import os
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,7 +23,7 @@ from partial_equiv.datasets.npz_file import BROKEN, BROKEN_HEADER, MOST_BYTES
 from partial_equiv.datasets.shapes3d_objects import FAMILIES, NEAR_SYMMETRIC, make_object
 from partial_equiv.datasets.shapes3d_render import make_camera, render
 from partial_equiv.datasets.view_npz import Packed, packed_of, read_arrays
-from partial_equiv.datasets.view_parts import SCENE, ViewPart, assemble_views
+from partial_equiv.datasets.view_parts import SCENE, ViewPart, assemble_views, symmetry_groups
 from partial_equiv.datasets.view_scene import draw_scene, is_tested, made_info
 from partial_equiv.datasets.view_set import ViewSplits, object_split
 from partial_equiv.errors import UserError
@@ -126,17 +127,7 @@ def load_shapes3d(
 
 
 def shapes3d_info(
-    *,
-    no_objects: int,
-    no_views: int,
-    no_classes: int,
-    size: int,
-    supersampling: int,
-    rotation: Sequence[float],
-    test_rotation: Sequence[float] | None,
-    vary_scene: bool,
-    pairs_per_object: int,
-    **others: object,
+    *, no_objects: int, no_views: int, size: int, supersampling: int, vary_scene: bool, **choices: Any
 ) -> DatasetInfo:
     """Return the facts without drawing anything; arguments are those of `load_shapes3d`.
 
@@ -149,26 +140,15 @@ def shapes3d_info(
     if no_bytes > MOST_BYTES:
         found = f"{no_objects} objects of {no_views} views at dataset.size={size} take {no_bytes / 2**30:.0f} GiB"
         raise UserError(f"{found}, more than the {MOST_BYTES / 2**30:.0f} that are held in memory: give fewer")
-    info = made_info(
-        facts,
-        no_objects=no_objects,
-        no_views=no_views,
-        no_classes=no_classes,
-        rotation=rotation,
-        test_rotation=test_rotation,
-        pairs_per_object=pairs_per_object,
-    )
+    info = made_info(facts, no_objects=no_objects, no_views=no_views, **choices)
     return info if vary_scene else with_notes(info, "floor and light fixed")
 
 
 def with_groups(part: ViewPart, info: DatasetInfo) -> ViewPart:
     """Name the objects whose pose hardly shows, and the others, where there are both."""
-    numbers = [label for label, name in enumerate(info.class_names) if name in NEAR_SYMMETRIC]
-    symmetric = torch.isin(part.labels, torch.tensor(numbers, dtype=torch.int64))
-    if not symmetric.any():
-        return part
-    groups = {"near_symmetric": symmetric.nonzero().flatten(), "others": (~symmetric).nonzero().flatten()}
-    return part._replace(groups=groups)
+    classes = [label for label, name in enumerate(info.class_names) if name in NEAR_SYMMETRIC]
+    symmetric = torch.isin(part.labels, torch.tensor(classes, dtype=torch.int64))
+    return part._replace(groups=symmetry_groups(symmetric)) if symmetric.any() else part
 
 
 def stored(path: Path, recipe: Recipe) -> Packed:
@@ -196,7 +176,7 @@ def stored(path: Path, recipe: Recipe) -> Packed:
     return packed
 
 
-def draw(recipe: Recipe, device: torch.device | str = "cpu") -> Packed:
+def draw(recipe: Recipe) -> Packed:
     """Return the pictures of a recipe; every one depends on its object, its view and the seed alone.
 
     Shape:
@@ -206,7 +186,7 @@ def draw(recipe: Recipe, device: torch.device | str = "cpu") -> Packed:
     latents = draw_latents(recipe)
     labels = torch.arange(no_objects) % recipe.no_classes
     families = tuple(FAMILIES)
-    camera = make_camera(size * recipe.supersampling, device)
+    camera = make_camera(size * recipe.supersampling)
     images = torch.empty(no_objects, no_views, 3, size, size, dtype=torch.uint8)
     for number in tqdm(range(no_objects), desc="drawing shapes3d", unit=" objects", leave=False, disable=None):
         parts = make_object(number, families[labels[number]], recipe.seed)

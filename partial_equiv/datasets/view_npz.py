@@ -16,7 +16,7 @@ from torch import Tensor
 from partial_equiv.datasets.files import folder_of
 from partial_equiv.datasets.info import DatasetInfo
 from partial_equiv.datasets.npz import TEST_SHARE, moments
-from partial_equiv.datasets.npz_file import BROKEN, BROKEN_HEADER, MOST_CLASSES, read_member
+from partial_equiv.datasets.npz_file import MOST_CLASSES, explained, read_member
 from partial_equiv.datasets.view_parts import (
     MOST_MEASURED,
     SCENE,
@@ -30,7 +30,6 @@ from partial_equiv.datasets.view_parts import (
 from partial_equiv.datasets.view_set import ViewSplits
 from partial_equiv.errors import UserError
 
-HELD_OUT = 10  # one training object in 10 is held out
 VIEW_LAYOUT = (
     "a file of views needs `images` (uint8 [N,V,C,H,W] or [N,V,H,W,3]), `latents` (numbers [N,V,L]), `labels` "
     "(integers [N]) and perhaps `latent_names` (texts [L])"
@@ -90,9 +89,7 @@ def load_view_npz(
         check_alike(pool, tested)
         order, test_order = stratified_order(pool.labels, seed), stratified_order(tested.labels, seed)
     facts = describe(pool, tested, len(order), len(test_order))
-    planned = plan_objects(
-        facts, no_train=no_train, no_validation=no_validation, no_test=no_test, default=len(order) // HELD_OUT
-    )
+    planned = plan_objects(facts, no_train=no_train, no_validation=no_validation, no_test=no_test)
     info = in_pairs(planned, no_views=pool.images.shape[1], pairs_per_object=pairs_per_object)
     held_out = planned.no_validation
     train, validation = (pool.chosen(p.sort().values) for p in (order[held_out:][: planned.no_train], order[:held_out]))
@@ -143,21 +140,12 @@ def read_views(root: str | None, key: str) -> Packed:
     Raises:
         UserError: not given, missing, truncated, pickled, or of another layout.
     """
+    remedy = f"give dataset.{key}=<file.npz>"
     if not root:
-        raise UserError(f"dataset.{key} is empty: give dataset.{key}=<file.npz>; {VIEW_LAYOUT}")
+        raise UserError(f"dataset.{key} is empty: {remedy}; {VIEW_LAYOUT}")
     path = folder_of(root)
-    try:
-        arrays = read_arrays(path)
-        return packed_of(*arrays)
-    except UserError as error:
-        raise UserError(f"{path}: {error}; {VIEW_LAYOUT}") from error
-    except FileNotFoundError as error:
-        raise UserError(f"{path} is missing: give dataset.{key}=<file.npz>; {VIEW_LAYOUT}") from error
-    except IsADirectoryError as error:
-        raise UserError(f"{path} is a folder: give dataset.{key}=<file.npz>; {VIEW_LAYOUT}") from error
-    except BROKEN + BROKEN_HEADER as error:
-        reason = " ".join(str(error).split())
-        raise UserError(f"{path} is truncated or no npz file ({reason}): save it again; {VIEW_LAYOUT}") from error
+    with explained(path, VIEW_LAYOUT, missing=remedy, folder=remedy):
+        return packed_of(*read_arrays(path))
 
 
 def read_arrays(path: Path) -> tuple[NDArray[np.generic], ...]:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from partial_equiv.datasets.counter import uniform
-from partial_equiv.datasets.info import DatasetInfo, bounded, join_notes, with_notes
+from partial_equiv.datasets.info import DatasetInfo, bounded, join_notes, kept, with_notes
 from partial_equiv.datasets.view_set import PAIR, ViewSet, ViewSource, ViewSplits, check_pairs
 from partial_equiv.errors import UserError
 
@@ -54,29 +54,29 @@ def stratified_order(labels: Tensor, seed: int) -> Tensor:
 
 
 def plan_objects(
-    facts: DatasetInfo, *, no_train: int | None, no_validation: int | None, no_test: int | None, default: int
+    facts: DatasetInfo, *, no_train: int | None, no_validation: int | None, no_test: int | None, one_in: int = 10
 ) -> DatasetInfo:
     """Return `facts` with the number of objects that each split will hold.
 
     Args:
         facts: Counts of objects: `no_train` includes those that validation is cut from.
         no_train: Objects to keep for training; None keeps all that validation leaves.
-        no_validation: Objects to hold out; None is `default`.
+        no_validation: Objects to hold out; None is one in `one_in`.
         no_test: Objects to keep for test; None keeps all.
-        default: Objects of validation.
+        one_in: The share of validation.
 
     Raises:
         UserError: a count below 1 or above what there is.
     """
     if facts.no_train < 2:
         raise UserError(f"{facts.no_train} object is left for training and validation: give 2 or more")
-    held_out = bounded("no_validation", no_validation, facts.no_train - 1, max(1, default))
-    left = facts.no_train - held_out
-    kept, tested = bounded("no_train", no_train, left, left), bounded("no_test", no_test, facts.no_test, facts.no_test)
-    notes = [facts.note]
-    notes += [f"{kept:,} of {left:,} training objects"] * (kept < left)
-    notes += [f"{tested:,} of {facts.no_test:,} test objects"] * (tested < facts.no_test)
-    return dataclasses.replace(facts, no_train=kept, no_validation=held_out, no_test=tested, note=join_notes(notes))
+    held_out = bounded("no_validation", no_validation, facts.no_train - 1, max(1, facts.no_train // one_in))
+    return kept(facts, facts.no_train - held_out, held_out, no_train=no_train, no_test=no_test, noun="objects")
+
+
+def symmetry_groups(symmetric: Tensor) -> dict[str, Tensor]:
+    """Return the groups of the objects whose pose hardly shows, and of the others: bool [N] -> positions by name."""
+    return {"near_symmetric": symmetric.nonzero().flatten(), "others": (~symmetric).nonzero().flatten()}
 
 
 def in_pairs(planned: DatasetInfo, *, no_views: int, pairs_per_object: int) -> DatasetInfo:

@@ -57,8 +57,11 @@ def made_info(
     rotation: Sequence[float],
     test_rotation: Sequence[float] | None,
     pairs_per_object: int,
+    **others: object,
 ) -> DatasetInfo:
     """Return the facts of a set of made views, from those of its kind with all classes; easings are noted.
+
+    Keywords are those of the set's function; others than these are passed over.
 
     Raises:
         UserError: a value out of range.

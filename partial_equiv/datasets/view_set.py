@@ -13,6 +13,7 @@ from torch.utils.data import Dataset
 
 from partial_equiv.datasets.counter import uniform
 from partial_equiv.datasets.info import DatasetInfo
+from partial_equiv.datasets.normalisation import Normalisation
 from partial_equiv.datasets.split import Cut
 from partial_equiv.errors import UserError
 
@@ -104,9 +105,7 @@ class ViewSet(Dataset[Views]):
         self.seed = seed
         self.groups = dict(groups or {})
         self.epoch = 0
-        deviation = torch.tensor(self.std, dtype=torch.float64)
-        self._scale = (1 / (255 * deviation)).float()[:, None, None]
-        self._shift = (-torch.tensor(self.mean, dtype=torch.float64) / deviation).float()[:, None, None]
+        self.normalise = Normalisation(self.mean, self.std)
 
     @property
     def no_objects(self) -> int:
@@ -138,7 +137,7 @@ class ViewSet(Dataset[Views]):
             positions int64 [M], of views rather than of pairs -> float32 [M, C, Y, X].
         """
         pixels = self.images[positions]
-        return pixels if pixels.dtype == torch.float32 else pixels.float().mul_(self._scale).add_(self._shift)
+        return pixels if pixels.dtype == torch.float32 else self.normalise(pixels)
 
     def pairs(self, index: Tensor) -> Tensor:
         """Return which views the examples show in this epoch, as positions of `images_at`.

@@ -11,6 +11,8 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
+from partial_equiv.datasets import SCENE
+from partial_equiv.datasets import TURNS as ANGLES
 from partial_equiv.errors import UserError
 from partial_equiv.menu import choose, nearest
 from partial_equiv.rotations import (
@@ -24,12 +26,8 @@ from partial_equiv.rotations import (
     wigner_stack,
 )
 
-COLUMNS = ("ex", "ey", "ez", "floor_hue", "light_theta", "light_phi", "light_hue")
-"""An absolute latent of 3DIEBench: angles of turns about the fixed x, y, z and angles of the light in radians, hues
-in [0, 1)."""
-ANGLES = ("ex", "ey", "ez")
 HUES = ("floor_hue", "light_hue")
-SCALARS = ("floor_hue", "light_theta", "light_phi", "light_hue")
+SCALARS = SCENE[len(ANGLES) :]
 PARTS = ("rotation", *SCALARS, "augmentation")
 RotationCode = Literal["quaternion", "canonical_quaternion", "matrix", "wigner", "euler"]
 HueCode = Literal["raw", "circular"]
@@ -56,12 +54,12 @@ class LatentEncoding:
         max_degree: Highest degree of wigner, from 1; unused by others.
         hue: raw differences in (-1, 1), or circular.
         frame: body, in which the object has its own axes (published), or world.
-        columns: Names of the columns of absolute latents, for example `COLUMNS`.
+        columns: Names of the columns of absolute latents, for example `partial_equiv.latents.COLUMNS`.
     Shape:
         source [..., C], target [..., C] -> `relative` [..., L] with L = `width`.
     Raises:
         UserError: an unknown part, or one whose columns are not there; the message lists what would fit.
-    Source: facebookresearch/SIE: parts rotation, or rotation, floor_hue and light_hue; quaternion, raw, body.
+    Source: Garrido et al. 2023: parts rotation, or rotation, floor_hue and light_hue; quaternion, raw, body.
     """
 
     parts: tuple[str, ...]
@@ -127,7 +125,8 @@ class LatentEncoding:
         return 2 if part in HUES and self.hue == "circular" else 1
 
     def _columns(self, view: Tensor, *names: str) -> Tensor:
-        return view[..., [self.columns.index(name) for name in names]]
+        # Not by a list of positions, which an accelerator would have to be sent, and waited for, in every step.
+        return torch.stack([view[..., self.columns.index(name)] for name in names], dim=-1)
 
     def _check_part(self, part: str) -> None:
         if part not in PARTS:

@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from partial_equiv.errors import UserError
 from partial_equiv.latents import LatentEncoding
-from partial_equiv.nets.predictor import Predictor
+from partial_equiv.nets.predictor import Init, Predictor
 
 NOISE = 0.1
 """How far, relative to its length, a prediction is moved at first by each number of the latent."""
@@ -45,7 +45,7 @@ class Hypernetwork(Predictor):
     Raises:
         UserError: a width below 1; or init=identity with inner widths, or where without `bias_hypernet` the code of e
             may be 0: a deep one, or an e of zeros (euler angles, differences, augmentations).
-    Source: facebookresearch/SIE, `HyperNet`. Differs: factorised, deep code of any width, identity as a start.
+    Source: Garrido et al. 2023. Differs: factorised, deep code of any width, identity as a start.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class Hypernetwork(Predictor):
         relu: bool,
         bias_pred: bool,
         bias_hypernet: bool,
-        init: Literal["published", "identity"],
+        init: Init,
     ) -> None:
         super().__init__()
         deep = hypernetwork == "deep"

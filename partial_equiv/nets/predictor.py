@@ -4,10 +4,13 @@ Axes: B pairs, D numbers of an embedding, L of the latent of a pair.
 """
 
 from abc import ABC, abstractmethod
+from typing import Literal
 
 from torch import Tensor, nn
 
 from partial_equiv.errors import UserError
+
+Init = Literal["published", "identity"]
 
 
 class Predictor(nn.Module, ABC):

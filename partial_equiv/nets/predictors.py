@@ -13,9 +13,7 @@ from partial_equiv.errors import UserError
 from partial_equiv.latents import LatentEncoding
 from partial_equiv.menu import bind, choose
 from partial_equiv.nets.hypernetwork import NOISE, Hypernetwork
-from partial_equiv.nets.predictor import Predictor
-
-Init = Literal["published", "identity"]
+from partial_equiv.nets.predictor import Init, Predictor
 
 
 class ConcatMLP(Predictor):
@@ -30,7 +28,7 @@ class ConcatMLP(Predictor):
         z [B, D], g [B, L] -> [B, D].
     Raises:
         UserError: fewer than 1 layer, or init=identity with more.
-    Source: facebookresearch/SIE, predictor type mlp.
+    Source: Garrido et al. 2023, with `tf_num_layers` 1.
     """
 
     def __init__(self, width: int, encoding: LatentEncoding, *, tf_num_layers: int, init: Init) -> None:
@@ -77,7 +75,7 @@ class EmbeddedMLP(Predictor):
         z [B, D], g [B, L] -> [B, D]; in training B of 2 or more, for the norms.
     Raises:
         UserError: init=identity, which the last norm forbids.
-    Source: ADevillers/EquiMod, with one layer.
+    Source: Devillers & Lefort 2023, with one layer.
     """
 
     def __init__(self, width: int, encoding: LatentEncoding, *, init: Init) -> None:
@@ -162,7 +160,7 @@ class ParamRegressor(nn.Module):
         no_latents: L.
     Shape:
         h_x [B, D], h_y [B, D] -> [B, L].
-    Source: facebookresearch/SIE, SimCLRAugSelf.
+    Source: Lee et al. 2021 (AugSelf), of three layers as in Garrido et al. 2023.
     """
 
     def __init__(self, no_repr: int, no_latents: int) -> None:

@@ -23,7 +23,7 @@ def make_projector(no_in: int, widths: Sequence[int], *, last_bias: bool = False
             without scale and shift.
     Shape:
         [B, no_in] -> [B, widths[-1]]; in training B of 2 or more, for the norms.
-    Source: facebookresearch/SIE, `Projector`; with `plain`, ADevillers/EquiMod.
+    Source: Garrido et al. 2023; with `plain`, Devillers & Lefort 2023.
     """
     layers: list[nn.Module] = []
     for width in widths[:-1]:

@@ -123,7 +123,7 @@ def make_published_resnet(name: str, in_channels: int) -> tuple[nn.Module, int]:
         in_channels: Of the images.
     Shape:
         [B, C, Y, X], from 4 pixels -> [B, D]: D = 512 for resnet18, without a classifier.
-    Source: Garrido et al. 2023, their code. Differs: maps of an odd side are padded on both sides, where the published
+    Source: Garrido et al. 2023. Differs: maps of an odd side are padded on both sides, where the published
         shapes do not match; the last norm starts at 0 in resnet18_no_relu too; resnet18_splitpathways puts the
         invariant pathway first, where the parts are cut. The channels of narrow_* (half) and w2, w4, w5 (that many
         times, in every layer) and the stride of bottlenecks are read off the names.

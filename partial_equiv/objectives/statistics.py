@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from partial_equiv.objectives.split_terms import in_full_precision, wide
+from partial_equiv.objectives.split_terms import wide
 
 
 @torch.no_grad()
@@ -39,20 +39,3 @@ def embedding_statistics(x: Tensor) -> dict[str, Tensor]:
 def deviation(x: Tensor) -> Tensor:
     """Return the unbiased standard deviation of each number, 0 for a single example: [B, D] -> [D]."""
     return ((x - x.mean(dim=0)).square().sum(dim=0) / max(len(x) - 1, 1)).sqrt()
-
-
-@torch.no_grad()
-@in_full_precision
-def effective_rank(x: Tensor) -> Tensor:
-    """Return exp(-sum_k p_k log p_k), p_k = s_k / sum s, s the singular values of x: the number of directions in use.
-
-    Between 1 and min(B, D); x is not centred, so a constant embedding has 1.
-
-    Shape:
-        [B, D] -> [].
-    Source: Roy & Vetterli 2007; of embeddings Garrido et al. 2023 (RankMe).
-    """
-    values = torch.linalg.svdvals(x)
-    shares = values / values.sum().clamp_min(torch.finfo(values.dtype).tiny)
-    rank: Tensor = torch.special.entr(shares).sum().exp()
-    return rank

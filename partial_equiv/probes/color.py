@@ -3,28 +3,18 @@
 Axes: M pairs, O hues that vary.
 """
 
+import functools
 from collections.abc import Iterable, Sequence
 
-import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from partial_equiv.datasets import Batch, ViewSet
+from partial_equiv.latents import HUES
 from partial_equiv.probes.features import Norms, check_views, evaluating, measured
-from partial_equiv.probes.heads import (
-    Examples,
-    HeadChoices,
-    Question,
-    answers,
-    asked_pairs,
-    drawn_pairs,
-    named,
-    table,
-)
+from partial_equiv.probes.heads import HeadChoices, answers, asked_pairs, named, pair_question, table
 from partial_equiv.probes.probe import Probe
 from partial_equiv.probes.scores import fit_scores
 
-HUES = ("floor_hue", "light_hue")
 FIXED = 1e-6
 """A hue whose deviation over the views is below this does not vary."""
 
@@ -106,12 +96,8 @@ class Color(Probe):
         true = changes(test, asked, columns)
         constant = changes(train, asked_pairs(train, self.choices.seed), columns).mean(dim=0)
         numbers = scored("color/baseline", constant.expand_as(true), true, hues)
-
-        def draw(per_object: int, draws: torch.Generator) -> Examples:
-            positions = drawn_pairs(train.no_objects, train.no_views, per_object, draws)
-            return Examples(positions, changes(train, positions, columns))
-
-        question = Question(draw, asked, len(hues), functional.mse_loss)
+        learned = functools.partial(changes, train, columns=columns)
+        question = pair_question(train, asked, learned, len(hues))
         with evaluating(model):
             for part, kind, answer in answers(objective, train, test, self.choices, question):
                 numbers |= scored(f"color/{part}/{kind}", answer, true, hues)

@@ -198,11 +198,13 @@ def frozen_features(
 def drifted_features(encoder: nn.Module, train: ViewSet, test: ViewSet, seed: int) -> tuple[Tensor, Tensor]:
     """Return representations as "batch" of `frozen_features` does."""
     drifting, device = copy.deepcopy(encoder), device_of(encoder)
+    own = [device] if device.type == "cuda" else []
     draws = torch.Generator().manual_seed(seed)
     order = torch.randperm(train.no_objects * train.no_views, generator=draws)
     batches = order.tensor_split(math.ceil(len(order) / IMAGES))  # of about one size: none is left with a single view
-    with torch.no_grad(), torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.default_generator.manual_seed(seed)  # of dropout
+    with torch.no_grad(), torch.random.fork_rng(devices=own):
+        for generator in (torch.default_generator, *(torch.cuda.default_generators[d.index] for d in own)):
+            generator.manual_seed(seed)  # of dropout, and of nothing else: torch.manual_seed reaches every device
         drifting.train()
         learned = represent(drifting, train, batches)
     drifting.eval()
@@ -213,15 +215,35 @@ def drifted_features(encoder: nn.Module, train: ViewSet, test: ViewSet, seed: in
 
 def represent(encoder: nn.Module, views: ViewSet, batches: tuple[Tensor, ...]) -> Tensor:
     """Return what the encoder says of all views, asked batch by batch of positions: [N, V, D] on the CPU."""
-    device = device_of(encoder)
-    parts = [
-        encoder(views.images_at(positions).to(device)).float().cpu()
-        for positions in tqdm(batches, desc="representations", leave=False, disable=None)
-    ]
-    order = torch.cat(batches)
-    found = torch.empty(len(order), parts[0].shape[1])
-    found[order] = torch.cat(parts)
+    device, shown = device_of(encoder), tqdm(batches, desc="representations", leave=False, disable=None)
+    parts = ((positions, encoder(views.images_at(positions).to(device))) for positions in shown)
+    found = filled(views.no_objects * views.no_views, parts, "representations")
     return found.reshape(views.no_objects, views.no_views, -1)
+
+
+def filled(no_rows: int, parts: Iterable[tuple[Tensor, Tensor]], what: str, rate: str = "train.lr") -> Tensor:
+    """Return rows that come part by part: float32 [no_rows, ...] on the CPU, never there twice.
+
+    Args:
+        no_rows: Of all parts.
+        parts: Positions [m], and the rows that belong there.
+        what: What the rows are, for the message.
+        rate: The key that made them, for the message.
+    Raises:
+        UserError: a number is not finite: ranks and fits of such would be none.
+    """
+    found: Tensor | None = None
+    for positions, rows in parts:
+        rows = rows.float().cpu()
+        if not rows.isfinite().all():
+            raise UserError(
+                f"the {what} are not finite, so nothing can be measured of them: lower {rate} and run again"
+            )
+        if found is None:
+            found = rows.new_empty(no_rows, *rows.shape[1:])
+        found[positions] = rows
+    assert found is not None, "at least one part, if of no rows"
+    return found
 
 
 def parts_of(objective: Measured, wanted: list[str]) -> list[str]:
@@ -229,13 +251,17 @@ def parts_of(objective: Measured, wanted: list[str]) -> list[str]:
     return list(dict.fromkeys(wanted)) if objective.split else ["all"]
 
 
-def mapped(function: Callable[[Tensor], Tensor], rows: Tensor, device: torch.device) -> Tensor:
+def mapped(
+    function: Callable[[Tensor], Tensor], rows: Tensor, device: torch.device, what: str, rate: str = "train.lr"
+) -> Tensor:
     """Return a function of rows, computed chunk by chunk on a device: [M, D] -> [M, E] on the CPU."""
-    return torch.cat([function(part.to(device)).float().cpu() for part in rows.split(ROWS)])
+    chunks = torch.arange(len(rows)).split(ROWS)
+    parts = zip(chunks, (function(part.to(device)) for part in rows.split(ROWS)), strict=True)
+    return filled(len(rows), parts, what, rate)
 
 
 def embedded(objective: Measured, views: ViewSet) -> Tensor:
     """Return the embeddings that are predicted, of all views: [N, V, E] on the CPU."""
     features = view_features(objective.model, views)
-    found = mapped(objective.embed, features.flatten(0, 1), device_of(objective.model))
+    found = mapped(objective.embed, features.flatten(0, 1), device_of(objective.model), "embeddings")
     return found.reshape(*features.shape[:2], -1)

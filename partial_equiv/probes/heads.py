@@ -3,6 +3,7 @@
 Axes: N objects, V views of an object, M examples, K views of an example, D numbers of a part, O of an answer.
 """
 
+import functools
 import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -11,6 +12,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from tqdm import tqdm
 
 from partial_equiv.datasets import ViewSet
@@ -114,9 +116,16 @@ def answers(
         no_in = question.asked.shape[1] * seen.shape[1]
         head = make_head(kind, no_in, question.no_out, hidden=choices.hidden, seed=choices.seed).to(device)
         train_head(head, seen, question, choices, per_object, f"{choices.probe}, {part}, {kind} head")
-        asked = question.asked.to(device)
+        ask = functools.partial(answer, head, new)
+        words = (f"answers of the {kind} head", f"test.{choices.probe}.lr")
         with torch.no_grad():
-            yield part, kind, mapped(lambda rows: head(new[rows].flatten(1)), asked, device)  # noqa: B023
+            yield part, kind, mapped(ask, question.asked.to(device), device, *words)
+
+
+def answer(head: nn.Module, features: Tensor, rows: Tensor) -> Tensor:
+    """Return what a head says of views side by side: features [N V, D], positions [M, K] -> [M, O]."""
+    answered: Tensor = head(features[rows].flatten(1))
+    return answered
 
 
 def make_head(kind: str, no_in: int, no_out: int, *, hidden: int, seed: int) -> nn.Module:
@@ -154,7 +163,7 @@ def train_head(
         positions, targets = (column.to(features.device) for column in examples)
         for rows, wanted in zip(positions.split(choices.batch_size), targets.split(choices.batch_size), strict=True):
             optimizer.zero_grad()
-            question.loss(head(features[rows].flatten(1)), wanted).backward()
+            question.loss(answer(head, features, rows), wanted).backward()
             optimizer.step()
 
 
@@ -180,6 +189,23 @@ def drawn_pairs(no_objects: int, no_views: int, per_object: int, draws: torch.Ge
     return torch.stack([first, second], dim=1) + (objects * no_views)[:, None]
 
 
+def pair_question(train: ViewSet, asked: Tensor, target: Callable[[Tensor], Tensor], no_out: int) -> Question:
+    """Return the question for what lies between two views, learned from random pairs by the mean squared error.
+
+    Args:
+        train: Views to learn from.
+        asked: Positions [M, 2] of test views.
+        target: Positions [M, 2] of training views -> what lies between them, [M, no_out].
+        no_out: Numbers of an answer.
+    """
+
+    def draw(per_object: int, draws: torch.Generator) -> Examples:
+        positions = drawn_pairs(train.no_objects, train.no_views, per_object, draws)
+        return Examples(positions, target(positions).float())  # some accelerators have no double precision
+
+    return Question(draw, asked, no_out, functional.mse_loss)
+
+
 def asked_pairs(views: ViewSet, seed: int) -> Tensor:
     """Return the pairs that heads are scored on: every view with one other random view of its object, int64 [N V, 2].
 
@@ -191,14 +217,18 @@ def asked_pairs(views: ViewSet, seed: int) -> Tensor:
     return torch.stack([first, first - first % no_views + (first % no_views + steps) % no_views], dim=1)
 
 
-def members(asked: Tensor, views: ViewSet) -> dict[str, Tensor]:
-    """Return which of the asked examples show an object of each group of the set: name -> bool [M], the whole first.
+def members(objects: Tensor, views: ViewSet) -> dict[str, Tensor]:
+    """Return which examples show an object of each group of the set: name -> bool [M], the whole first.
 
-    The whole has the name "".
+    The whole has the name "", and groups of which there is no example are left out.
+
+    Args:
+        objects: Which object each example shows, int64 [M].
+        views: Has the groups.
     """
-    objects = asked[:, 0] // views.no_views
     everything = {"": torch.ones(len(objects), dtype=torch.bool)}
-    return everything | {name: torch.isin(objects, positions) for name, positions in views.groups.items()}
+    groups = {name: torch.isin(objects, positions) for name, positions in views.groups.items()}
+    return everything | {name: inside for name, inside in groups.items() if bool(inside.any())}
 
 
 def named(key: str, values: dict[str, float], group: str) -> dict[str, float]:

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from partial_equiv.datasets import Batch, ViewSet
-from partial_equiv.probes.features import check_names, check_views, embedded, evaluating, measured
-from partial_equiv.probes.heads import named, table
+from partial_equiv.probes.features import check_names, embedded, evaluating, measured
+from partial_equiv.probes.heads import members, named, table
 from partial_equiv.probes.probe import Probe
 from partial_equiv.probes.retrieval import WITHOUT, Sources, questions
 from partial_equiv.probes.rotation import check_rotation, poses_at
@@ -53,7 +53,6 @@ class PredictionError(Probe):
         train: ViewSet | None,
         test: ViewSet | None,
     ) -> None:
-        check_views(train, "prediction_error", least=2)
         check_rotation("prediction_error", train, latents)
         check_names(splits, GALLERIES, "test.prediction_error.splits")
         self.splits, self.sources, self.normalise = tuple(dict.fromkeys(splits)), sources, normalise
@@ -76,17 +75,17 @@ class PredictionError(Probe):
             with evaluating(model):
                 own = embedded(objective, asked)
                 galleries = [own if views is asked else embedded(objective, views) for views in self.searched(split)]
-                gallery = torch.cat([z.flatten(0, 1) for z in galleries])
+                flat = [z.flatten(0, 1) for z in galleries]
+                gallery = flat[0] if len(flat) == 1 else torch.cat(flat)  # a copy of a large one would be too much
                 found = [
                     (n, self.nearest(query, gallery)) for n, query in questions(objective, own, asked, self.sources)
                 ]
             objects, items = (torch.cat(column) for column in zip(*found, strict=True))
             there = torch.cat([self.poses(views).flatten(0, 1) for views in self.searched(split)])
-            for group, inside in {"": torch.arange(asked.no_objects), **asked.groups}.items():
-                if len(inside):
-                    chosen = torch.isin(objects, inside)
-                    true = self.poses(asked)[objects[chosen]]
-                    numbers |= named(f"prediction_error/{split}", scored(true, there[items[chosen]], there), group)
+            true, answered = self.poses(asked)[objects], there[items]
+            for group, inside in members(objects, asked).items():
+                scores = scored(true[inside], answered[inside], there)
+                numbers |= named(f"prediction_error/{split}", scores, group)
         self.numbers = numbers
         return numbers
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from partial_equiv.datasets import Batch, ViewSet
 from partial_equiv.drawing import Retrieved, nearest_views
 from partial_equiv.errors import UserError
+from partial_equiv.latents import ANGLES
 from partial_equiv.probes.features import (
     ROWS,
     Measured,
@@ -22,9 +23,9 @@ from partial_equiv.probes.features import (
     evaluating,
     measured,
 )
-from partial_equiv.probes.heads import named, table
+from partial_equiv.probes.heads import members, named, table
 from partial_equiv.probes.probe import Artifact, Probe
-from partial_equiv.probes.rotation import ANGLES, poses_at
+from partial_equiv.probes.rotation import poses_at
 from partial_equiv.probes.scores import chance_reciprocal_rank, hit_rate, ranks, reciprocal_rank, similarities
 from partial_equiv.rotations import euler_quaternion, geodesic
 
@@ -81,7 +82,8 @@ class Retrieval(Probe):
     def __call__(self, model: nn.Module, loader: Iterable[Batch]) -> dict[str, float]:
         """Return "retrieval/<split>/mrr" and hit_1, hit_2, hit_5, hit_10, and "retrieval/chance/..".
 
-        Those of a group of objects have its name at their end; hits among all views are left out.
+        Those of a group of objects have its name at their end; hits among all views are left out. A split with another
+        number of views than the first has a chance of its own, "retrieval/chance_<split>/..".
         """
         objective = measured(model, "retrieval")
         numbers: dict[str, float] = {}
@@ -95,11 +97,11 @@ class Retrieval(Probe):
                 if split == self.splits[0]:
                     self.rows = self.pictures(objective, z, views)
             objects, places = (torch.cat(column) for column in zip(*asked, strict=True))
-            for group, inside in {"": torch.arange(views.no_objects), **views.groups}.items():
-                if len(inside):
-                    numbers |= named(f"retrieval/{split}", scored(places[torch.isin(objects, inside)]), group)
-            chance = {f"hit_{k}": k / views.no_views for k in HITS if k < views.no_views}
-            numbers |= named("retrieval/chance", {"mrr": chance_reciprocal_rank(views.no_views)} | chance, "")
+            for group, inside in members(objects, views).items():
+                numbers |= named(f"retrieval/{split}", scored(places[inside]), group)
+            first = self.views[self.splits[0]]
+            ending = "" if first is not None and views.no_views == first.no_views else f"_{split}"
+            numbers |= named(f"retrieval/chance{ending}", chance(views.no_views), "")
         self.numbers = numbers
         return numbers
 
@@ -186,6 +188,11 @@ def questions(objective: Measured, z: Tensor, views: ViewSet, sources: Sources) 
     for source in range(views.no_views if sources == "all" else 1):
         for objects in torch.arange(views.no_objects).split(at_once):
             yield objects, predicted(objective, z, views, objects, source)
+
+
+def chance(no_views: int) -> dict[str, float]:
+    """Return mean reciprocal rank and hits of a random order."""
+    return {"mrr": chance_reciprocal_rank(no_views)} | {f"hit_{k}": k / no_views for k in HITS if k < no_views}
 
 
 def scored(places: Tensor) -> dict[str, float]:

@@ -3,35 +3,24 @@
 Axes: N objects, V views of an object, M pairs.
 """
 
+import functools
 import math
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from partial_equiv.datasets import Batch, ViewSet
 from partial_equiv.drawing import predicted_rotation
 from partial_equiv.errors import UserError
-from partial_equiv.latents import published_rotation
+from partial_equiv.latents import ANGLES, published_rotation
 from partial_equiv.probes.features import Norms, check_names, check_views, evaluating, measured
-from partial_equiv.probes.heads import (
-    Examples,
-    HeadChoices,
-    Question,
-    answers,
-    asked_pairs,
-    drawn_pairs,
-    members,
-    named,
-    table,
-)
+from partial_equiv.probes.heads import HeadChoices, answers, asked_pairs, members, named, pair_question, table
 from partial_equiv.probes.probe import Artifact, Probe
 from partial_equiv.probes.scores import fit_scores
 from partial_equiv.rotations import euler_quaternion, geodesic, quaternion_euler
 
-ANGLES = ("ex", "ey", "ez")
 TARGETS = {"quaternion": 4, "euler": 3}
 TINY = 1e-12
 
@@ -120,7 +109,7 @@ class Rotation(Probe):
         assert self.train is not None and self.test is not None, "a dry run runs no probe"
         objective, train, test = measured(model, "rotation"), self.train, self.test
         asked, self.shown = asked_pairs(test, self.choices.seed), None
-        groups = members(asked, test)
+        groups = members(asked[:, 0] // test.no_views, test)
         numbers: dict[str, float] = {}
         for target in self.targets:
             true = self.target(test, asked, target)
@@ -128,12 +117,8 @@ class Rotation(Probe):
             numbers |= scored(f"rotation/baseline/{target}", constant.expand_as(true), true, groups)
             other = scored(f"rotation/chance/{target}", true.roll(1 + len(true) // 2, 0), true, groups)
             numbers |= {key: value for key, value in other.items() if "/degrees_" in key}
-
-            def draw(per_object: int, draws: torch.Generator, target: str = target) -> Examples:
-                positions = drawn_pairs(train.no_objects, train.no_views, per_object, draws)
-                return Examples(positions, self.target(train, positions, target))
-
-            question = Question(draw, asked, TARGETS[target], functional.mse_loss)
+            learned = functools.partial(self.target, train, target=target)
+            question = pair_question(train, asked, learned, TARGETS[target])
             with evaluating(model):
                 for part, kind, answer in answers(objective, train, test, self.choices, question):
                     numbers |= scored(f"rotation/{part}/{kind}/{target}", answer, true, groups)
@@ -207,9 +192,8 @@ def scored(key: str, answer: Tensor, true: Tensor, groups: dict[str, Tensor]) ->
     angles = geodesic(nonzero(as_quaternion(answer)), as_quaternion(true))
     numbers: dict[str, float] = {}
     for group, inside in groups.items():
-        if bool(inside.any()):
-            degrees = angles[inside] * (180 / math.pi)
-            values = fit_scores(answer[inside], true[inside])._asdict()
-            values |= {"degrees_mean": float(degrees.mean()), "degrees_median": float(degrees.median())}
-            numbers |= named(key, values, group)
+        degrees = angles[inside] * (180 / math.pi)
+        values = fit_scores(answer[inside], true[inside])._asdict()
+        values |= {"degrees_mean": float(degrees.mean()), "degrees_median": float(degrees.median())}
+        numbers |= named(key, values, group)
     return numbers

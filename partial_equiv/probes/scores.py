@@ -63,7 +63,8 @@ def explained(errors: float, spread: float) -> float:
 def ranks(scores: Tensor, target: Tensor) -> Tensor:
     """Return the place of the target among the scores: 1 + how many are higher + half of the others that are equal.
 
-    Scores may all be negative. Ties count half, so that equal scores of everything give the mean place.
+    Scores may all be negative. Ties count half, so that equal scores of everything give the mean place. Among scores
+    that are not all finite a target has no place: NaN.
 
     Shape:
         scores [..., V], target int64 [...] -> float64 [...].
@@ -73,7 +74,7 @@ def ranks(scores: Tensor, target: Tensor) -> Tensor:
     slack = TIE * scores.abs().amax(dim=-1, keepdim=True)
     higher = (scores > own + slack).sum(dim=-1)
     equal = ((scores - own).abs() <= slack).sum(dim=-1) - 1
-    return 1 + higher + equal / 2.0
+    return (1 + higher + equal / 2.0).where(scores.isfinite().all(dim=-1), math.nan)
 
 
 def similarities(queries: Tensor, gallery: Tensor, *, normalise: bool) -> Tensor:
@@ -118,7 +119,7 @@ def reciprocal_rank(places: Tensor) -> float:
 
 
 def hit_rate(places: Tensor, k: int) -> float:
-    """Return the share of ranks of at most k (H@k); a tie that reaches over k is no hit."""
+    """Return the share of ranks of at most k (H@k); a tie that reaches over k is no hit, nor is a place that is NaN."""
     return float((places <= k).double().mean())
 
 

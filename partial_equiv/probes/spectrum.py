@@ -11,7 +11,15 @@ from torch import Tensor, nn
 from partial_equiv.datasets import Batch, ViewSet
 from partial_equiv.drawing import spectrum
 from partial_equiv.errors import UserError
-from partial_equiv.probes.features import check_views, device_of, evaluating, mapped, measured, view_features
+from partial_equiv.probes.features import (
+    Measured,
+    check_views,
+    device_of,
+    evaluating,
+    mapped,
+    measured,
+    view_features,
+)
 from partial_equiv.probes.probe import Artifact, Probe
 
 DEAD = 1e-4
@@ -49,15 +57,11 @@ class Spectrum(Probe):
         objective = measured(model, "spectrum")
         h = view_features(objective.model, self.test).flatten(0, 1)
         h = h[torch.linspace(0, len(h) - 1, min(self.no_views, len(h))).round().long()]
-        device = device_of(objective.model)
         with evaluating(model):
-            names = list(objective.embeddings(h[:2].to(device)))
-            spaces = {name: mapped(lambda rows: objective.embeddings(rows)[name], h, device) for name in names}  # noqa: B023
-        several = {f"embedding_{name}": values for name, values in spaces.items()} if len(spaces) > 1 else {}
-        joined = {"embedding": torch.cat(list(spaces.values()), dim=1)} if spaces else {}
+            spaces = {"representation": h} | embeddings_of(objective, h)
         numbers = {}
         self.curves = {}
-        for name, values in ({"representation": h} | joined | several).items():
+        for name, values in spaces.items():
             singular = singular_values(values)
             self.curves[name.replace("_", " ")] = (singular / singular.max()).nan_to_num(0).clamp_min(FLOOR).log10()
             numbers[f"spectrum/effective_rank_{name}"] = effective_rank(singular)
@@ -69,6 +73,21 @@ class Spectrum(Probe):
         if not self.curves:
             return {}
         return {"spectrum.png": spectrum({name: values.numpy() for name, values in self.curves.items()})}
+
+
+def embeddings_of(objective: Measured, h: Tensor) -> dict[str, Tensor]:
+    """Return "embedding", all embeddings of representations [M, D] joined, and each alone where there are several.
+
+    The objective must be in evaluation mode.
+    """
+    device = device_of(objective.model)
+    widths = {name: z.shape[1] for name, z in objective.embeddings(h[:2].to(device)).items()}
+    if not widths:
+        return {}
+    every = mapped(lambda rows: torch.cat(list(objective.embeddings(rows).values()), dim=1), h, device, "embeddings")
+    each = zip(widths, every.split(list(widths.values()), dim=1), strict=True)
+    several = {f"embedding_{name}": values for name, values in each} if len(widths) > 1 else {}
+    return {"embedding": every} | several
 
 
 def singular_values(values: Tensor) -> Tensor:

@@ -14,9 +14,6 @@ from torch import Tensor
 
 from partial_equiv.errors import UserError
 
-FIRST = [1, 2, 0]
-"""The functions of degree 1 are y, z and x, in this order."""
-
 
 def wigner(rotation: Tensor, degree: int) -> Tensor:
     """Return D(R), by which the real spherical harmonics of one degree turn.
@@ -59,14 +56,20 @@ def _blocks(rotation: Tensor, max_degree: int) -> Iterator[Tensor]:
         raise UserError(f"degree {max_degree} of a Wigner matrix does not exist: give 0 or more")
     block = torch.ones_like(rotation[..., :1, :1])
     yield block
-    first = rotation[..., FIRST, :][..., FIRST]
+    first = rotation.roll((-1, -1), dims=(-2, -1))  # the functions of degree 1 are y, z and x, in this order
     for degree in range(max_degree):
-        # From numpy each time: a tensor kept from inference mode could not take part in a gradient later.
-        coupling = torch.as_tensor(_coupling(degree), dtype=rotation.dtype, device=rotation.device)
+        coupling = _coupling_on(degree, rotation.dtype, rotation.device)
         right = torch.einsum("...mn,nbj->...mbj", block, coupling)
         both = torch.einsum("...ab,...mbj->...maj", first, right)
         block = torch.einsum("mak,...maj->...kj", coupling, both)
         yield block
+
+
+@functools.cache
+def _coupling_on(degree: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Return the coupling as a tensor, kept: to send it to an accelerator in every step would make that wait."""
+    with torch.inference_mode(False):  # what is made in that mode could not take part in a gradient later
+        return torch.as_tensor(_coupling(degree), dtype=dtype, device=device)
 
 
 @functools.cache

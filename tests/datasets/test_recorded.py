@@ -39,6 +39,7 @@ from partial_equiv.datasets.recorded_ops import (
     standardisation,
 )
 from partial_equiv.errors import UserError
+from tests.datasets.on_disk import OnDisk
 
 COLUMN = {name: number for number, name in enumerate(PARAMETERS)}
 
@@ -55,19 +56,6 @@ def make_set(no_images=12, channels=3, size=(10, 8), fetched=False):
     images = smooth_images(no_images, channels, size)
     mean, std = (0.4, 0.5, 0.6)[:channels], (0.2, 0.3, 0.4)[:channels]
     return ImageSet(OnDisk(images) if fetched else images, torch.arange(no_images) % 4, mean=mean, std=std)
-
-
-class OnDisk:
-    """Images that are not a tensor, as those of pictures."""
-
-    def __init__(self, images):
-        self.images = images
-
-    def __len__(self):
-        return len(self.images)
-
-    def __getitem__(self, index):
-        return self.images[index]
 
 
 def recorded(seed=5, varies=True, **keywords):

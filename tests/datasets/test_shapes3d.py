@@ -2,10 +2,12 @@
 
 import inspect
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import yaml
 
 from partial_equiv.datasets import DATASETS, expected_info, object_split, shapes3d, shapes3d_views
 from partial_equiv.datasets.npz import moments
@@ -190,6 +192,17 @@ def test_mean_and_deviation_are_those_of_the_default_set():
 
 
 COMMAND = ["--objects", "30", "--views", "3", "--size", "8"]
+
+
+def test_the_defaults_of_the_command_are_those_of_the_data_set():
+    option = Path(__file__).parents[2] / "cfg" / "dataset" / "shapes3d.yaml"
+    chosen = yaml.safe_load(option.read_text(encoding="utf-8"))
+    own = vars(shapes3d.make_parser().parse_args(["--out", "views.npz"]))
+    for name in ("objects", "views", "classes"):
+        assert own[name] == chosen[f"no_{name}"]
+    for name in ("size", "supersampling", "seed"):
+        assert own[name] == chosen[name]
+    assert list(own["rotation"]) == chosen["rotation"] and chosen["vary_scene"] is not own["fixed_scene"]
 
 
 def test_the_command_writes_a_file_that_view_npz_reads(tmp_path, capsys):

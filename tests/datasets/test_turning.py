@@ -25,6 +25,7 @@ from partial_equiv.datasets import (
 from partial_equiv.datasets.digits import load_digits
 from partial_equiv.datasets.info import CropLaw
 from partial_equiv.errors import UserError
+from tests.datasets.on_disk import OnDisk
 
 FACTS = DatasetInfo("toy", 1, 3, (20, 20), (0.5,), (0.5,), ("a", "b", "c"), 60, 60, 60, crop_padding=2)
 DIGITS = {"size": 28, "rot_interval": 0, "copies": 1, "no_train": 40, "no_validation": 20, "no_test": 30, "seed": 42}
@@ -35,19 +36,6 @@ def smooth_images(no_images, side=20):
     coarse = torch.rand(no_images, 1, 5, 5)
     fine = torch.nn.functional.interpolate(coarse, size=(side, side), mode="bicubic", align_corners=False)
     return (fine.clamp(0, 1) * 255).to(torch.uint8)
-
-
-class Reader:
-    """Images that are fetched, not held."""
-
-    def __init__(self, images):
-        self.images = images
-
-    def __len__(self):
-        return len(self.images)
-
-    def __getitem__(self, index):
-        return self.images[index]
 
 
 def toy(wrapped=lambda images: images, info=FACTS):
@@ -97,7 +85,7 @@ def test_images_on_disk_turn_when_fetched_with_workers_as_without():
     torch.manual_seed(0)
     held = turn_by_laws(toy(), parse_laws("uniform:90", 3), 5)
     torch.manual_seed(0)
-    fetched = turn_by_laws(toy(Reader), parse_laws("uniform:90", 3), 5)
+    fetched = turn_by_laws(toy(OnDisk), parse_laws("uniform:90", 3), 5)
     assert held.train.in_memory and not fetched.train.in_memory
     index = torch.tensor([3, 50, 3, 7])
     for one, other in zip(held[:3], fetched[:3], strict=True):
@@ -187,6 +175,6 @@ def test_boxes_are_not_cut_from_pictures_that_turn():
     info = DatasetInfo(
         "toy", 1, 3, (20, 20), (0.5,), (0.5,), ("a", "b", "c"), 6, 6, 6, crop_law=CropLaw((0.1, 1), (1, 1))
     )
-    splits = turn_by_laws(toy(Reader, info), parse_laws("full", 3), 0)
+    splits = turn_by_laws(toy(OnDisk, info), parse_laws("full", 3), 0)
     with pytest.raises(UserError, match="cuts boxes from upright pictures, dataset.law turns them: leave one out"):
         augment_training(splits, "inception", 0)

@@ -11,21 +11,9 @@ from hypothesis import strategies as st
 from partial_equiv.datasets import DatasetInfo, Views, ViewSet, ViewSplits, augment_training, make_loader, object_split
 from partial_equiv.datasets.counter import generator, uniform
 from partial_equiv.errors import UserError
+from tests.datasets.on_disk import OnDisk
 
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.3, 0.4)
-
-
-class OnDisk:
-    """A source that is no tensor, so that reading processes are used for it."""
-
-    def __init__(self, images):
-        self.images = images
-
-    def __len__(self):
-        return len(self.images)
-
-    def __getitem__(self, positions):
-        return self.images[positions]
 
 
 def make_set(no_objects=6, no_views=5, pairs_per_object=3, seed=0, source=None, **keywords):

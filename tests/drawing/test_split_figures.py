@@ -1,9 +1,7 @@
 """Figures of split representations: what is drawn is what was given, words stay inside and apart."""
 
-import itertools
 import math
 
-import matplotlib
 import numpy as np
 import pytest
 from matplotlib.colors import to_rgba
@@ -14,6 +12,7 @@ from scipy.spatial.transform import Rotation
 from partial_equiv import drawing
 from partial_equiv.drawing.style import PALETTE
 from partial_equiv.errors import UserError
+from tests.drawing.readable import check_pixels, check_words, drawn_in_a_users_style
 
 GENERATOR = np.random.default_rng(0)
 ANSWERS = ["classification/{}/linear/top1", "rotation/{}/deep/quaternion/r2", "color/{}/deep/r2"]
@@ -169,37 +168,14 @@ def every_figure():
 
 @pytest.fixture(scope="module")
 def drawn():
-    """Return the figures and their pixels, drawn while a user's settings are in force that would spoil them."""
-    with matplotlib.rc_context({"lines.linewidth": 9.0, "axes.facecolor": "red", "font.size": 30}):
-        return [(figure, drawing.pixels(drawing.png(figure))) for figure in every_figure()]
-
-
-def boxes(figure):
-    """Return the words and their places in pixels, without labels of ticks that stand outside their axis."""
-    figure.draw_without_rendering()
-    outside = set()
-    for axis in itertools.chain.from_iterable((axes.xaxis, axes.yaxis) for axes in figure.axes):
-        low, high = sorted(axis.get_view_interval())
-        ticks = [tick for tick in axis.get_major_ticks() if not low - 1e-9 <= tick.get_loc() <= high + 1e-9]
-        outside |= {label for tick in ticks for label in (tick.label1, tick.label2)}
-    shown = [text for text in figure.findobj(Text) if text.get_visible() and text.get_text() and text not in outside]
-    return {(text.get_text(), place): text.get_window_extent() for place, text in enumerate(shown)}
+    return drawn_in_a_users_style(every_figure)
 
 
 def test_words_stay_inside_the_figure_and_off_each_other(drawn):
     for figure, _ in drawn:
-        places, frame = boxes(figure), figure.bbox
-        for (text, _), box in places.items():
-            inside = box.x0 >= frame.x0 and box.y0 >= frame.y0 and box.x1 <= frame.x1 and box.y1 <= frame.y1
-            assert inside, f"“{text}” leaves the figure: {box} in {frame}"
-        for ((one, _), first), ((other, _), second) in itertools.combinations(places.items(), 2):
-            wide = min(first.x1, second.x1) - max(first.x0, second.x0)
-            high = min(first.y1, second.y1) - max(first.y0, second.y0)
-            assert min(wide, high) <= 1, f"“{one}” lies on “{other}”"
+        check_words(figure)
 
 
 def test_pictures_are_not_blank_and_the_users_style_does_not_matter(drawn):
     for _, pixels in drawn:
-        assert 200 < min(pixels.shape[:2]) <= max(pixels.shape[:2]) < 2500
-        assert (pixels != 255).any(axis=-1).mean() > 0.01
-        assert not (pixels == [255, 0, 0]).all(axis=-1).any()
+        check_pixels(pixels)

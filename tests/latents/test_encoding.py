@@ -8,6 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from partial_equiv import UserError
 from partial_equiv.latents import COLUMNS, LatentEncoding, published_rotation
@@ -179,6 +180,32 @@ def test_a_batch_is_its_rows_and_leading_axes_are_kept():
     chosen = encoding(parts=("rotation", "floor_hue"), rotation="wigner", hue="circular")
     assert chosen.relative(source, target).shape == (2, 3, chosen.width)
     torch.testing.assert_close(chosen.relative(source, target)[1, 2], chosen.relative(source[1, 2], target[1, 2]))
+
+
+class Sent(TorchDispatchMode):
+    """Operations that send something from the host to an accelerator, or wait for it."""
+
+    def __init__(self):
+        super().__init__()
+        self.found = []
+
+    def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
+        if operation.overloadpacket in (torch.ops.aten.index, torch.ops.aten._to_copy, torch.ops.aten.lift_fresh):
+            self.found.append(str(operation))
+        return operation(*args, **kwargs or {})
+
+
+@pytest.mark.parametrize("code", CODES)
+def test_nothing_is_sent_to_the_device_in_a_step(code):
+    source, target = sampled(6), sampled(6, seed=1)
+    chosen = encoding(parts=("rotation", "floor_hue", "light_phi"), rotation=code, hue="circular")
+    chosen.relative(source, target)  # the first one may prepare something
+    with Sent() as sent:
+        chosen.relative(source, target)
+    assert not sent.found
+    with Sent() as sent:
+        source[..., [2, 0]]
+    assert sent.found
 
 
 @pytest.mark.parametrize(

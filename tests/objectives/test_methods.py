@@ -31,6 +31,7 @@ TYPED = [
     *(f"train.{name}={value}" for name, value in (("sim_coeff", S), ("equi_factor", E), ("std_coeff", V))),
     *(f"train.{name}={value}" for name, value in (("cov_coeff", C), ("ec_weight", EC), ("simclr_temp", TEMPERATURE))),
     "train.mlp=10-14-12",
+    "train.encoding.rotation=quaternion",  # as published
     "train.online=null",
 ]
 

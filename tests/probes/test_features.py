@@ -81,6 +81,22 @@ def test_images_are_normalised():
     torch.testing.assert_close(found.flatten(), ((pixels / 255 - 0.3) / 0.2).flatten())
 
 
+def test_rows_in_chunks_are_those_of_one_pass(monkeypatch):
+    rows, linear = torch.randn(23, 5), nn.Linear(5, 3).requires_grad_(False)
+    monkeypatch.setattr(features, "ROWS", 10)
+    torch.testing.assert_close(features.mapped(linear, rows, torch.device("cpu"), "rows"), linear(rows))
+    half = features.mapped(lambda part: linear(part).bfloat16(), rows, torch.device("cpu"), "rows")
+    assert half.dtype == torch.float32 and half.shape == (23, 3)
+
+
+def test_representations_that_are_no_numbers_are_told():
+    encoder, views = make_encoder(), make_views(3, 2)
+    with torch.no_grad():
+        encoder.backbone.norm.running_var.fill_(-1)
+    with pytest.raises(UserError, match=r"the representations are not finite, .* lower train\.lr"):
+        features.view_features(encoder, views)
+
+
 def test_probes_share_one_pass_until_anything_changes():
     encoder, train, test = make_encoder(), make_views(6, 4), make_views(6, 4, seed=1)
     first = features.view_features(encoder, train)
@@ -122,6 +138,18 @@ def test_batch_statistics_drift_as_in_a_slow_loop(monkeypatch):
     assert again[0] is found
     other = features.frozen_features(encoder, train, test, bn="batch", seed=6)[0]
     assert not torch.equal(other, found)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_dropout_on_a_gpu_has_the_same_seed_and_leaves_global_randomness():
+    encoder, train, test = make_encoder().cuda(), make_views(9, 6), make_views(4, 6, seed=1)
+    before = torch.cuda.get_rng_state()
+    first = features.drifted_features(encoder, train, test, 3)
+    assert torch.equal(torch.cuda.get_rng_state(), before)
+    torch.rand(3, device="cuda")
+    again = features.drifted_features(encoder, train, test, 3)
+    assert all(torch.equal(*pair) for pair in zip(first, again, strict=True))
 
 
 def test_what_has_no_views_is_refused():

@@ -57,6 +57,14 @@ def test_the_blind_are_at_chance():
         assert errors[f"prediction_error/test/{name}"] == pytest.approx(value, abs=0.02)
 
 
+def test_chance_is_that_of_as_many_views():
+    numbers = retrieve(make_views(3, 12), make_views(3, 6), splits=["test", "train"])(Blind(), [])
+    for name, no_views in (("chance", 12), ("chance_train", 6)):
+        assert numbers[f"retrieval/{name}/mrr"] == pytest.approx(sum(1 / k for k in range(1, no_views + 1)) / no_views)
+        assert numbers[f"retrieval/{name}/hit_5"] == 5 / no_views
+    assert "retrieval/chance/hit_10" in numbers and "retrieval/chance_train/hit_10" not in numbers
+
+
 class Noisy(Oracle):
     """An oracle that errs, by an amount that depends on the pose."""
 

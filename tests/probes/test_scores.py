@@ -70,6 +70,15 @@ def test_a_collapsed_gallery_ties_everything():
     assert scores.ranks(table, torch.arange(50)).tolist() == [25.5] * 50
 
 
+@pytest.mark.parametrize("wrong", [math.nan, math.inf, -math.inf])
+def test_scores_that_are_no_numbers_are_no_hits(wrong):
+    table = torch.tensor([[wrong, 1.0, 2.0], [0.0, 1.0, 2.0], [0.0, wrong, 2.0]])
+    places = scores.ranks(table, torch.tensor([0, 2, 2]))
+    assert places.isnan().tolist() == [True, False, True] and places[1] == 1
+    assert scores.hit_rate(places, 1) == pytest.approx(1 / 3)
+    assert scores.top_shares(torch.full((2, 3), wrong), torch.tensor([0, 1]), (1, 2)) == [0, 0]
+
+
 def test_random_embeddings_reach_chance():
     generator = torch.Generator().manual_seed(0)
     gallery, queries = (torch.randn(200, 50, 16, generator=generator) for _ in range(2))
