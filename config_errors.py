@@ -95,7 +95,9 @@ def groups() -> set[str]:
 def options_of(group: str) -> list[str]:
     """Return the names that a group can be given."""
     folder = CFG / group
-    return sorted(path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.yaml"))
+    # Folders within a group hold pieces of its options, but for experiments, which are sorted into folders.
+    files = folder.rglob("*.yaml") if group == "experiment" else folder.glob("*.yaml")
+    return sorted(path.relative_to(folder).with_suffix("").as_posix() for path in files)
 
 
 def check_options(arguments: Sequence[str]) -> None:
@@ -136,25 +138,35 @@ def wrong_key(key: str, arguments: Sequence[str]) -> str:
     from partial_equiv.menu import nearest
 
     known = list(paths(tree(arguments, with_hydra=key.startswith("hydra."))))
+    if key in known and swept(arguments):
+        return f"{key} is no key of the option that the sweep starts from: write ++{key}=<value>"
+    if key in known:
+        return f"{key} is given keys that it has not: add each by itself, as +{key}.<key>=<value>"
     above, _, last = key.rpartition(".")
     siblings = [path for path in known if path.rpartition(".")[0] == above]
     hint = nearest(last, [path.rpartition(".")[2] for path in siblings])
     if hint and above:
         hint = hint.replace("'", f"'{above}.", 1)
     elif not hint:
-        same_name = [path for path in known if path.rpartition(".")[2] == last]
+        same_name = sorted((path for path in known if path.rpartition(".")[2] == last), key=lambda p: p.count("."))
         hint = f", did you mean '{same_name[0]}'?" if same_name else nearest(key, known)
     names = ", ".join(path.rpartition(".")[2] for path in siblings)
     listed = f" ({above or 'the root'} holds: {names})" if siblings and not hint else ""
     return f"{key} is not a key of the configuration{listed}{hint}"
 
 
+def swept(arguments: Sequence[str]) -> bool:
+    """Say whether a group is given several options, as in train=sie,vicreg."""
+    known = groups()
+    return any("," in value and group.lstrip("+") in known for group, _, value in (a.partition("=") for a in arguments))
+
+
 def tree(arguments: Sequence[str], with_hydra: bool = False) -> DictConfig:
-    """Return the configuration with the options, but not the values, that were asked for."""
+    """Return the configuration with the options, but not the values, that were asked for; of several the first."""
     from hydra import compose, initialize_config_dir
 
     known = groups()
-    options = [item for item in arguments if item.lstrip("+").partition("=")[0] in known and "," not in item]
+    options = [item.partition(",")[0] for item in arguments if item.lstrip("+").partition("=")[0] in known]
     with initialize_config_dir(str(CFG), version_base="1.3"):
         try:
             return compose("config", options, return_hydra_config=with_hydra)

@@ -16,6 +16,7 @@ from partial_equiv.datasets import (
     make_loader,
     recorded_info,
 )
+from partial_equiv.errors import UserError
 from partial_equiv.menu import bind, choose
 
 
@@ -72,7 +73,14 @@ def construct_loaders(splits: Splits | ViewSplits | RecordedSplits, cfg: Mapping
 
 
 def lonely(images: Sized, info: DatasetInfo, cfg: Mapping[str, Any]) -> bool:
-    """Say whether the last batch would be a single example of views, which has no statistics."""
+    """Say whether the last batch would be a single example of views, which has no statistics.
+
+    Raises:
+        UserError: it would be the only batch.
+    """
+    if info.views and len(images) == 1:
+        more = "dataset.pairs_per_object=2, or more objects" if len(info.views) == 2 else "it more images"
+        raise UserError(f"a split of dataset={info.name} holds a single example, which has no statistics: give {more}")
     return bool(info.views) and len(images) % cfg["train"]["batch_size"] == 1
 
 

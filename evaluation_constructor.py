@@ -88,6 +88,12 @@ def construct_probes(
         known["dataset_words"] = dataset_words(cfg["dataset"])
     for name in choices.probes:
         make = choose(PROBES, name, f"{when}.probes")
+        if info.views and not make.whole:
+            fitting = ", ".join(other for other, probe in PROBES.items() if probe.whole)
+            raise UserError(
+                f"{when}.probes=[{name}] measures networks of single images, and here an example shows "
+                f"{len(info.views)} views: give some of {fitting}"
+            )
         facts = {key: value for key, value in known.items() if key in parameters(make)}
         found[name] = bind({name: make}, name, cfg["test"].get(name, {}), f"test.{name}", later=tuple(facts))(**facts)
     return found

@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import torch
+
 from partial_equiv.datasets import DatasetInfo
 from partial_equiv.errors import UserError
 from partial_equiv.latents import LatentEncoding
@@ -14,6 +16,8 @@ from partial_equiv.objectives import SelfSupervised, make_method
 from train_choices import SelfSupervisedChoices, TrainChoices
 
 LEAST_BATCH = 2
+RECORDED = "anchor"
+"""The view that images beside their recorded augmentations have, and sets of views have not."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +56,7 @@ def construct_self_supervised(choices: TrainChoices, model: SplitEncoder, info: 
     if method.classified is not None and not info.labelled:
         raise UserError(f"{own.method} learns classes, and dataset={info.name} has no labels: choose another method")
     encoding = construct_encoding(own, info)
-    return SelfSupervised(
+    objective = SelfSupervised(
         model,
         method,
         encoding=encoding,
@@ -64,6 +68,8 @@ def construct_self_supervised(choices: TrainChoices, model: SplitEncoder, info: 
         online_every=own.watching.every if own.watching is not None else None,
         selection=own.selection,
     )
+    device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
+    return objective.to(device)  # what stands beside the model was made on the CPU
 
 
 def bound_predictor(width: int, *, predictor: Mapping[str, Any], encoding: LatentEncoding) -> Any:
@@ -98,7 +104,12 @@ def check_views(own: SelfSupervisedChoices, info: DatasetInfo) -> None:
     if tuple(own.views) == info.views:
         return
     has = f"examples of the views {', '.join(info.views)}" if info.views else "single images"
-    fits = "augment=recorded" if "anchor" in own.views else "dataset=shapes3d, latent_vectors or 3DIEBench"
+    if info.views and RECORDED not in (*own.views, *info.views):
+        fits = f"train.views=[{','.join(info.views)}]"
+    elif RECORDED in own.views:
+        fits = "a data set of single images and augment=recorded" if info.views else "augment=recorded"
+    else:
+        fits = ("augment=none and " if info.views else "") + "dataset=shapes3d, latent_vectors or 3DIEBench"
     raise UserError(
         f"{own.method} compares the views {', '.join(own.views)}, and dataset={info.name} has {has}: set {fits}"
     )

@@ -75,7 +75,7 @@ class SelfSupervisedChoices:
     weight_decay_kind: Literal["coupled", "decoupled"]
     selection: Literal["last", "loss"]
     method: str
-    mlp: str
+    mlp: str | int
     sim_coeff: float
     equi_factor: float
     std_coeff: float
@@ -159,8 +159,10 @@ class TrainChoices:
         for key in ("lr", "lr_probs", "lr_omega0", "gradient_clip"):
             check_positive(f"train.{key}", getattr(self, key))
         check_not_negative("weight_decay", self.weight_decay)
-        for key in ("batch_size", "epochs", "patience"):
+        for key in ("batch_size", "epochs"):
             check_count(f"train.{key}", getattr(self, key))
+        if self.patience is not None and self.patience < 1:
+            raise UserError(f"train.patience={self.patience} is out of range: give 1 or more, or null")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -230,7 +232,7 @@ def check_not_negative(key: str, value: float) -> None:
         raise UserError(f"train.{key}={value} is out of range: give 0 (off) or more")
 
 
-def check_count(key: str, value: int | None) -> None:
-    """Refuse what is below 1; None is fine."""
-    if value is not None and value < 1:
-        raise UserError(f"{key}={value} is out of range: give 1 or more, or null")
+def check_count(key: str, value: int) -> None:
+    """Refuse what is below 1."""
+    if value < 1:
+        raise UserError(f"{key}={value} is out of range: give 1 or more")

@@ -243,7 +243,7 @@ def scripted(tmp_path, scores, **changes):
     optimizer = torch.optim.SGD(
         [{"params": [objective.weight], "names": ["weight"], "role": "rest", "peak_lr": 0.1}], lr=0.1
     )
-    stage = stage._replace(objective=objective, optimizer=optimizer, schedule=Law(lambda step: 1.0))
+    stage = stage._replace(objective=objective, optimizers=(optimizer,), schedule=Law(lambda step: 1.0))
     return stage, loaders, RunFolder(tmp_path, {})
 
 
@@ -280,6 +280,162 @@ def test_gradients_are_clipped(tmp_path):
         trainer.train(stage, loaders, folder, {}, Progress("classification"))
         moved = float((1 - stage.objective.weight.detach()).norm())
         assert moved > 0.1 if clip is None else moved == pytest.approx(4 * 0.1 * 1e-3, rel=1e-3)
+
+
+class Pull(Objective):
+    """Pulls a vector towards four pixels of the images: loss = mean_b |w - p_b|^2 / 2, of gradient w - mean_b p_b."""
+
+    monitor, mode = "loss", "min"
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(4, dtype=torch.float64))
+
+    def forward(self, batch):
+        error = self.weight - batch.images.double().flatten(1)[:, :4]
+        return Step(error.square().sum(dim=1).mean() / 2, {}, len(batch.labels))
+
+
+def plain_groups(*named):
+    return [{"params": [p], "names": [name], "role": "rest", "lr": 0.1, "peak_lr": 0.1} for name, p in named]
+
+
+@pytest.mark.parametrize(("accumulate", "max_steps"), [(1, None), (2, None), (3, None), (4, None), (9, None), (3, 2)])
+def test_accumulated_batches_are_one_step_on_the_mean_of_their_losses(tmp_path, accumulate, max_steps):
+    """Four batches of 8, 8, 8 and 2: with 3 the last group holds one batch, which then counts whole."""
+    stage, loaders, folder = scripted(tmp_path, [1, 1], gradient_clip=None)
+    objective = Pull()
+    optimizer = torch.optim.SGD(plain_groups(("weight", objective.weight)), lr=0.1)
+    stage = stage._replace(objective=objective, optimizers=(optimizer,), accumulate=accumulate)
+    trainer.train(stage, loaders, folder, {}, Progress("classification"), max_steps=max_steps)
+
+    weight = np.zeros(4)
+    for epoch in range(2):
+        loaders.train.set_epoch(epoch)
+        targets = [batch.images.double().flatten(1)[:, :4].mean(dim=0).numpy() for batch in loaders.train][:max_steps]
+        for start in range(0, len(targets), accumulate):
+            group = targets[start : start + accumulate]
+            weight -= 0.1 * sum(weight - target for target in group) / len(group)
+    np.testing.assert_allclose(objective.weight.detach().numpy(), weight, rtol=1e-12)
+
+
+def test_an_epoch_reports_the_losses_that_were_not_divided(tmp_path):
+    stage, loaders, folder = scripted(tmp_path, [1])
+    objective = Pull()
+    frozen = torch.optim.SGD(plain_groups(("weight", objective.weight)), lr=0.0)
+    stage = stage._replace(objective=objective, optimizers=(frozen,), accumulate=3, schedule=Law(lambda step: 0.0))
+    trainer.train(stage, loaders, folder, {}, Progress("classification"))
+    pixels = loaders.train.image_set[range(26)].images.double().flatten(1)[:, :4]
+    assert rows_of(tmp_path)[0]["train/loss"] == pytest.approx(float(pixels.square().sum(dim=1).mean() / 2), rel=1e-12)
+
+
+def test_the_last_weights_can_be_kept(tmp_path):
+    stage, loaders, folder = scripted(tmp_path, [5, 1, 2, 1], patience=1)
+    stage.objective.mode = "last"
+    progress = trainer.train(stage, loaders, folder, {}, Progress("classification"))
+    assert (progress.epoch, progress.best_epoch, progress.best_value) == (4, 4, 1.0)
+    (best, _), (last, _) = load_state(tmp_path, BEST), load_state(tmp_path, LAST)
+    assert torch.equal(best["weight"], last["weight"]) and torch.equal(best["weight"], stage.objective.weight)
+
+
+class Watched(Objective):
+    """A small network whose features shall vanish, with a class head that watches them, loudly, every second step."""
+
+    monitor, mode = "loss", "min"
+
+    def __init__(self, with_heads, volume=1.0):
+        super().__init__()
+        self.model = nn.Sequential(nn.Flatten(), nn.Linear(100, 6), nn.Dropout(0.3), nn.Linear(6, 5))
+        self.heads, self.volume, self.step = (nn.Linear(5, 3) if with_heads else None), volume, 0
+
+    def watchers(self):
+        return self.heads
+
+    def set_step(self, step):
+        self.step = step
+
+    def forward(self, batch):
+        features, extra = self.model(batch.images), None
+        if self.heads is not None and self.step % 2 == 0:
+            extra = self.volume * nn.functional.cross_entropy(self.heads(features.detach()), batch.labels)
+        return Step(features.square().mean(), {}, len(batch.labels), extra)
+
+
+def make_watched(path, *, with_heads=True, interrupt=None, volume=1.0, epochs=3, accumulate=1, **changes):
+    """Return a stage whose heads have an optimiser of their own, its loaders and its folder."""
+    stages, loaders, folder = make_run(path, epochs=epochs, **changes)
+    seed_all()
+    objective = Watched(with_heads, volume)
+    learned = plain_groups(*((f"model.{name}", p) for name, p in objective.model.named_parameters()))
+    optimizers = [torch.optim.Adam(learned, lr=0.1)]
+    if objective.heads is not None:
+        watching = plain_groups(*((f"heads.{name}", p) for name, p in objective.heads.named_parameters()))
+        optimizers.append(torch.optim.SGD(watching, lr=0.1, momentum=0.9))
+    if interrupt is not None:
+        calls = iter(range(10**6))
+
+        def stop(*_):
+            if next(calls) == interrupt:
+                raise KeyboardInterrupt
+
+        objective.model.register_forward_pre_hook(stop)
+    stage = stages["classification"]._replace(objective=objective, optimizers=tuple(optimizers), accumulate=accumulate)
+    seed_all()  # heads or none: dropout draws the same
+    return {"classification": stage}, loaders, folder
+
+
+@pytest.mark.parametrize("accumulate", [1, 3])
+@pytest.mark.parametrize("clip", [None, 1e-3])
+def test_heads_that_watch_learn_and_change_nothing(tmp_path, accumulate, clip):
+    keys = {"accumulate": accumulate, "gradient_clip": clip, "volume": 1e6 if clip else 1.0}
+    watched, loaders, folder = make_watched(tmp_path / "watched", **keys)
+    heads = watched["classification"].objective.heads
+    before = {name: value.clone() for name, value in heads.state_dict().items()}
+    trainer.train_stages(watched, loaders, folder, {})
+    alone, loaders, folder = make_watched(tmp_path / "alone", with_heads=False, **keys)
+    trainer.train_stages(alone, loaders, folder, {})
+    first, second = (stages["classification"].objective.model.state_dict() for stages in (watched, alone))
+    assert all(torch.equal(first[name], second[name]) for name in first)  # loud heads leave the clipped norm alone too
+    moved = (heads.weight - before["weight"]).norm()
+    assert moved > 1e-2 and (not clip or moved > 1e3)
+    rows = [rows_of(tmp_path / name) for name in ("watched", "alone")]
+    assert rows[0] == rows[1]  # their loss is not the training's
+
+
+def test_heads_that_watch_follow_their_own_rate(tmp_path):
+    """One step on the first batch, by hand: the schedule of the network, here a warm-up, is not theirs."""
+    stages, loaders, folder = make_watched(tmp_path, epochs=1, scheduler_params={"warmup_epochs": 1})
+    objective = stages["classification"].objective
+    objective.model.eval()  # `train` comes later; the features of the first step are wanted without dropout
+    objective.model[2].p = 0.0
+    loaders.train.set_epoch(0)
+    batch = next(iter(loaders.train))
+    with torch.no_grad():
+        features = objective.model(batch.images)
+        error = torch.softmax(objective.heads(features), dim=1) - nn.functional.one_hot(batch.labels, 3)
+        expected = objective.heads.weight - 0.1 * error.T @ features / len(features)
+    trainer.train(stages["classification"], loaders, folder, {}, Progress("classification"), max_steps=1)
+    torch.testing.assert_close(objective.heads.weight.detach(), expected)
+    network, watching = stages["classification"].optimizers
+    assert (network.param_groups[0]["lr"], watching.param_groups[0]["lr"]) == (pytest.approx(0.1 / 5), 0.1)
+
+
+@pytest.mark.parametrize("interrupt", [0, 5, 8, 13])
+@pytest.mark.parametrize("accumulate", [1, 3])
+def test_a_resumed_run_with_heads_equals_the_uninterrupted_one(tmp_path, interrupt, accumulate):
+    stages, loaders, folder = make_watched(tmp_path / "whole", accumulate=accumulate)
+    trainer.train_stages(stages, loaders, folder, {})
+    stages, loaders, folder = make_watched(tmp_path / "cut", accumulate=accumulate, interrupt=interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        trainer.train_stages(stages, loaders, folder, {})
+    seed_all(99)
+    stages, loaders, folder = make_watched(tmp_path / "cut", accumulate=accumulate)
+    trainer.train_stages(stages, loaders, folder, {}, resume=True)
+    assert rows_of(tmp_path / "whole") == rows_of(tmp_path / "cut")
+    for name in (LAST, BEST):
+        same_state(tmp_path / "whole", tmp_path / "cut", name)
+    tensors, _ = load_state(tmp_path / "cut", LAST)
+    assert {"heads.weight", "optimizer/heads.weight/momentum_buffer"} <= set(tensors)
 
 
 def test_a_loss_that_is_not_finite_stops_with_a_sentence(tmp_path):

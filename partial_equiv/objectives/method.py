@@ -23,6 +23,10 @@ from partial_equiv.objectives.split_terms import SPLIT_TERMS
 
 PARTS: Mapping[str, Part] = {"h": "all", "h_inv": "inv", "h_equi": "equi"}
 JOIN = "+"
+PAIRED = ("mse", "info_nce", "cross_entropy")
+"""Terms of two signals; the others take any number, each by itself."""
+TAKEN = (*PARTS, "predicted", "logits")
+"""Signals of a view that no embedding may be named like."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,14 +42,6 @@ class Projected:
     of: str
     equi: int | None = None
     plain: bool = False
-
-    def __post_init__(self) -> None:
-        """Check the part.
-
-        Raises:
-            UserError: there is no such part.
-        """
-        choose(PARTS, self.of, "train.projectors.<name>.of")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,18 +65,21 @@ class WeightedTerm:
 
     term: str
     of: list[str]
-    weight: list  # type: ignore[type-arg]
+    weight: list[str | float]
     temperature: float | None = None
 
-    def factor(self, coefficients: Mapping[str, float]) -> float:
+    def factor(self, coefficients: Mapping[str, float], where: str) -> float:
         """Return the product.
 
+        Args:
+            coefficients: By name.
+            where: Path of the term, for messages.
         Raises:
             UserError: an unknown coefficient.
         """
         product = 1.0
         for entry in self.weight:
-            product *= choose(coefficients, entry, "train.terms.<name>.weight") if isinstance(entry, str) else entry
+            product *= choose(coefficients, entry, f"{where}.weight") if isinstance(entry, str) else entry
         return product
 
 
@@ -150,6 +149,12 @@ def make_method(
         classified,
         {key: bound(WeightedTerm, term, f"train.terms.{key}") for key, term in terms.items() if term},
     )
+    for key, made in method.projectors.items():
+        if key in TAKEN or not key.isidentifier():
+            raise UserError(
+                f"train.projectors.{key} cannot be told from other signals: give it another name, such as z"
+            )
+        choose(PARTS, made.of, f"train.projectors.{key}.of")
     if method.predicted is not None:
         choose(method.projectors, method.predicted.of, "train.predicted.of")
         choose(dict.fromkeys(method.views), method.predicted.source, "train.predicted.source")
@@ -158,16 +163,37 @@ def make_method(
             choose(PARTS, part, f"train.{key}")
     if not method.terms:
         raise UserError(f"train.terms of {name} is empty: give at least one, such as {{term: mse, of: [x.z, y.z]}}")
-    known = method.signals
     for key, term in method.terms.items():
-        choose(SPLIT_TERMS, term.term, f"train.terms.{key}.term")
-        for signal in (one for text in term.of for one in text.split(JOIN)):
-            if signal not in known:
-                raise UserError(
-                    f"train.terms.{key}.of names {signal!r}, which {name} has not: {', '.join(known)}"
-                    f"{nearest(signal, known)}"
-                )
+        check_term(f"train.terms.{key}", term, method)
     return method
+
+
+def check_term(where: str, term: WeightedTerm, method: Method) -> None:
+    """Refuse a term that cannot be computed.
+
+    Raises:
+        UserError: an unknown term or signal, or another number of signals than the term takes.
+    """
+    choose(SPLIT_TERMS, term.term, f"{where}.term")
+    known = method.signals
+    for signal in (one for text in term.of for one in text.split(JOIN)):
+        if signal not in known:
+            raise UserError(
+                f"{where}.of names {signal!r}, which {method.name} has not: {', '.join(known)}{nearest(signal, known)}"
+            )
+    if not term.of or (term.term in PAIRED and len(term.of) != 2):
+        takes = "two signals" if term.term in PAIRED else "one signal or more"
+        raise UserError(f"{where}.of={list(term.of)} does not fit {term.term}: give {takes}")
+    classes = term.term == "cross_entropy"
+    if classes != ("labels" in term.of) or (
+        classes and not (term.of[0].endswith(".logits") and term.of[1] == "labels")
+    ):
+        raise UserError(
+            f"{where}.of={list(term.of)} does not fit {term.term}: cross_entropy takes logits and labels, such as "
+            "[x.logits, labels], and no other term takes labels"
+        )
+    if term.temperature is not None and not term.temperature > 0:
+        raise UserError(f"{where}.temperature={term.temperature} is out of range: give a number above 0, or null")
 
 
 def bound(kind: type[Any], values: Mapping[str, Any], where: str) -> Any:

@@ -14,9 +14,9 @@ from torch.nn import functional
 
 from partial_equiv.datasets import Views
 from partial_equiv.errors import UserError
-from partial_equiv.latents import LatentEncoding, published_rotation
+from partial_equiv.latents import ANGLES, LatentEncoding, published_rotation
 from partial_equiv.nets import ParamRegressor, Predictor, SplitEncoder, make_projector, scaled, structure_errors
-from partial_equiv.objectives.method import PARTS, Method
+from partial_equiv.objectives.method import JOIN, PARTS, Method
 from partial_equiv.objectives.objective import Objective, Step
 from partial_equiv.objectives.online import OnlineProbes
 from partial_equiv.objectives.signals import Signals
@@ -79,7 +79,7 @@ class SelfSupervised(Objective):
             )
         self.model, self.method, self.encoding = model, method, encoding
         self.mode = "last" if selection == "last" else "min"
-        self.weights = {name: term.factor(coefficients) for name, term in method.terms.items()}
+        self.weights = {name: term.factor(coefficients, f"train.terms.{name}") for name, term in method.terms.items()}
         self.terms = {
             name: term_function(term.term, term.temperature or temperature) for name, term in method.terms.items()
         }
@@ -100,12 +100,15 @@ class SelfSupervised(Objective):
         regressed, classified = method.regressed, method.classified
         self.regressor = ParamRegressor(model.widths[PARTS[regressed]], encoding.width) if regressed else None
         self.classifier = nn.Linear(model.widths[PARTS[classified]], no_classes) if classified else None
+        self.check_widths(no_classes)
+        columns = encoding.columns
+        self.angles = [columns.index(name) for name in ANGLES] if set(ANGLES) <= set(columns) else []
         self.online_every, self.step = online_every, 0
         self.online = None
         if online_every is not None:
-            turns = "ex" in encoding.columns
             seen = {name: sum(map(self.width_of, own)) for name, own in self.watched().items()}
-            self.online = OnlineProbes(seen, no_classes=no_classes, no_targets=4 if turns else 0)
+            with torch.random.fork_rng(devices=[]):  # watched or not, training draws the same numbers
+                self.online = OnlineProbes(seen, no_classes=no_classes, no_targets=4 if self.angles else 0)
 
     @property
     def split(self) -> bool:
@@ -195,12 +198,31 @@ class SelfSupervised(Objective):
         found: dict[str, tuple[str, ...]] = {"representation": ("h",)}
         if self.split:
             found |= {"representation_inv": ("h_inv",), "representation_equi": ("h_equi",)}
-        embeddings = self.method.projectors
-        if embeddings:
-            found["embedding"] = tuple(embeddings)
-        if len(embeddings) > 1 or any(made.equi is not None for made in embeddings.values()):
+        if self.method.projectors:
+            found["embedding"] = tuple(self.method.projectors)
+        if {f"{self.method.views[0]}.{half}" for half in ("z_inv", "z_equi")} <= set(self.method.signals):
             found |= {"embedding_inv": ("z_inv",), "embedding_equi": ("z_equi",)}
         return found
+
+    def check_widths(self, no_classes: int) -> None:
+        """Refuse a term that compares signals of different widths.
+
+        Raises:
+            UserError: they differ.
+        """
+        predicted = self.method.predicted
+        fixed = {"logits": no_classes, "regression": self.encoding.width, "latent": self.encoding.width}
+        if predicted is not None:
+            fixed["predicted"] = self.embedding_widths[predicted.of]
+        compared = {name: term for name, term in self.method.terms.items() if term.term in ("mse", "info_nce")}
+        for name, term in compared.items():
+            parts = [[one.rpartition(".")[2] for one in text.split(JOIN)] for text in term.of]
+            found = [sum(fixed[what] if what in fixed else self.width_of(what) for what in own) for own in parts]
+            if found[0] != found[1]:
+                raise UserError(
+                    f"train.terms.{name}.of={list(term.of)} compares {found[0]} numbers with {found[1]}: "
+                    "give signals of one width"
+                )
 
     def width_of(self, what: str) -> int:
         """Return the width of a signal of a view."""
@@ -216,9 +238,11 @@ class SelfSupervised(Objective):
         """Return loss and metrics of the online probes on the first and the last view."""
         assert self.online is not None
         features = {name: signals.pair(own) for name, own in self.watched().items()}
-        latents, target = signals.batch.latents, None
-        if "ex" in self.encoding.columns:
-            target = published_rotation(latents[:, 0], latents[:, -1])
+        target = None
+        if self.angles:
+            # Not by a list of positions, which an accelerator would have to be sent, and waited for, in every step.
+            poses = torch.stack([signals.batch.latents[..., column] for column in self.angles], dim=-1)
+            target = published_rotation(poses[:, 0], poses[:, -1])
         loss, metrics = self.online(features, signals.batch.labels, target)
         return loss, {f"online/{name.removeprefix('online_')}": value for name, value in metrics.items()}
 
