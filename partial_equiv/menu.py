@@ -65,7 +65,7 @@ def bind(
     check_values(entry, bound, where)
     for key, parameter in mine.items():
         if parameter.default is parameter.empty and key not in bound and key not in later:
-            raise UserError(f"{where}.{key} is missing: {where}.type={name} needs it, add {where}.{key}=<value>")
+            raise UserError(f"{where}.{key} is missing: {name} needs it, add {where}.{key}=<value>")
     return functools.partial(entry, **bound)
 
 
