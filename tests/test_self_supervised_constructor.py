@@ -18,6 +18,7 @@ from objective_constructor import construct_stages
 from partial_equiv import UserError
 from partial_equiv.datasets import Views
 from partial_equiv.latents import COLUMNS
+from partial_equiv.sampling import samplers
 from trainer import train_epoch
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -348,3 +349,14 @@ def test_lists_of_options_hold_no_pieces_of_rows():
 
     assert set(options_of("train")) == {"classification", "symmetry", *ROWS}
     assert "sie/vectors" in options_of("experiment")
+
+
+def test_gates_of_a_partial_encoder_hear_how_far_the_training_is():
+    small = ["net=SplitCKResNet", "net.width=8", "net.equi=4", "net.no_frequencies=1", "net.no_hidden=2"]
+    partial = ["net.no_blocks=1", "conv=partial", "base_group=E2", "base_group.no_samples=8", "kernel.size=3"]
+    sizes = ["kernel.no_hidden=4", "train.mlp=8-8", "train.batch_size=4"]
+    objective = stage_of(composed("train=sie", *TURNS, *small, *partial, *sizes)).objective
+    objective.set_progress(0.5)
+    gates = list(samplers(objective.model))
+    assert gates and all(float(gate.progress) == 0.5 for gate in gates)
+    assert objective.learned()["levels"] == [1.0] * len(objective.learned()["levels"]) != []

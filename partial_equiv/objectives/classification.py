@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from partial_equiv.datasets import Batch
 from partial_equiv.errors import UserError
-from partial_equiv.nets import learned_subsets
+from partial_equiv.objectives.learned import learned_numbers
 from partial_equiv.objectives.objective import Objective, Step
 from partial_equiv.objectives.terms import Record, Regulariser, recording
 from partial_equiv.sampling import random_draws, set_progress
@@ -81,13 +81,5 @@ class Classification(Objective):
         set_progress(self.model, fraction)
 
     def learned(self) -> dict[str, list[Any]]:
-        """Return levels and mirror probabilities per layer, the gates of learned grids, and learned frequencies."""
-        subsets = learned_subsets(self.model)
-        found: dict[str, list[Any]] = {
-            "levels": [subset.level for subset in subsets],
-            "mirror": [subset.mirror for subset in subsets],
-        }
-        found |= {f"gates/{subset.name}": subset.gates for subset in subsets if subset.gates}
-        frequencies = [getattr(module, "omega0", None) for module in self.model.modules()]
-        omega0 = [float(value.detach()) for value in frequencies if isinstance(value, nn.Parameter)]
-        return found | ({"omega0": omega0} if omega0 else {})
+        """Return what the layers learned beside their weights."""
+        return learned_numbers(self.model)

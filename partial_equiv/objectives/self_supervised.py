@@ -6,7 +6,7 @@ Axes: B batch, K views, C channels, Y X image, D numbers of a representation or 
 import functools
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -16,12 +16,14 @@ from partial_equiv.datasets import Views
 from partial_equiv.errors import UserError
 from partial_equiv.latents import ANGLES, LatentEncoding, published_rotation
 from partial_equiv.nets import ParamRegressor, Predictor, SplitEncoder, make_projector, scaled, structure_errors
+from partial_equiv.objectives.learned import learned_numbers
 from partial_equiv.objectives.method import JOIN, PARTS, Method
 from partial_equiv.objectives.objective import Objective, Step
 from partial_equiv.objectives.online import OnlineProbes
 from partial_equiv.objectives.signals import Signals
 from partial_equiv.objectives.split_terms import SPLIT_TERMS, noise_floor
 from partial_equiv.objectives.statistics import embedding_statistics
+from partial_equiv.sampling import set_progress
 
 MakePredictor = Callable[[int], Predictor]
 LEAST_RATIO = 2.0
@@ -136,6 +138,14 @@ class SelfSupervised(Objective):
         if not self.training:
             metrics |= self.diagnostics(signals)
         return Step(loss, metrics, len(batch.labels), extra)
+
+    def set_progress(self, fraction: float) -> None:
+        """Pass the share of the training that is done on to the gates of the encoder."""
+        set_progress(self.model, fraction)
+
+    def learned(self) -> dict[str, list[Any]]:
+        """Return what the layers of the encoder learned beside their weights."""
+        return learned_numbers(self.model)
 
     def set_step(self, step: int) -> None:
         """Take the number of the step, which says whether the probes learn."""
