@@ -27,13 +27,16 @@ def draw_scene(
 ) -> Tensor:
     """Return latents of every view in the columns of 3DIEBench.
 
-    Each Euler angle has a size uniform in `rotation` and a random sign; hues are uniform in [0, 1), the polar angle of
-    the light in [0, pi/4), its azimuth in [0, 2 pi). A view depends on its object, its number and the seed alone.
+    Each Euler angle has a size uniform in `rotation` and a random sign. That of the second is folded at 90 degrees, x
+    to 180 - x: (a, b, c) and (a + 180, 180 - b, c + 180) are one rotation, so that with all three beyond 90 degrees
+    the poses would be those within, under other names and with the other sign of the quaternion. Hues are uniform in
+    [0, 1), the polar angle of the light in [0, pi/4), its azimuth in [0, 2 pi). A view depends on its object, its
+    number and the seed alone.
 
     Args:
         tested: Whether each object is for test.
         no_views: Views of each object.
-        rotation: Least and largest size of an Euler angle, degrees.
+        rotation: Least and largest size of an Euler angle, degrees; [90, 180] are poses that [0, 90] has not.
         test_rotation: The same for test objects; None is `rotation`.
         seed: Of the data set.
     Shape:
@@ -43,7 +46,9 @@ def draw_scene(
     objects, views = np.arange(len(tested))[:, None, None], np.arange(no_views)[None, :, None]
     sizes, signs = (uniform(seed, stream, objects, views, np.arange(3)) for stream in (SIZES, SIGNS))
     ranges = np.radians(np.where(tested.numpy()[:, None], test_rotation or rotation, rotation))[:, None, None]
-    angles = (ranges[..., 0] + (ranges[..., 1] - ranges[..., 0]) * sizes) * np.where(signs < 0.5, -1, 1)
+    sizes = ranges[..., 0] + (ranges[..., 1] - ranges[..., 0]) * sizes
+    sizes[..., 1] = np.minimum(sizes[..., 1], math.pi - sizes[..., 1])
+    angles = sizes * np.where(signs < 0.5, -1, 1)
     others = uniform(seed, OTHERS, objects, views, np.arange(4)) * [1, MOST_LIGHT_POLAR, 2 * math.pi, 1]
     return torch.from_numpy(np.concatenate([angles, others], axis=2)).float()
 

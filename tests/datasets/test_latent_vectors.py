@@ -18,6 +18,7 @@ from partial_equiv.datasets.latent_vectors import (
 )
 from partial_equiv.datasets.view_parts import SCENE
 from partial_equiv.errors import UserError
+from partial_equiv.rotations import euler_matrix, euler_quaternion, quaternion_euler
 
 KEYS = {
     "no_objects": 60,
@@ -106,7 +107,16 @@ def test_poses_of_the_test_objects_can_be_others():
     plain, far = load(), load(test_rotation=[90, 180])
     assert torch.equal(plain.train.images, far.train.images)
     assert plain.test.latents[..., :3].abs().max() <= math.pi / 2
-    assert far.test.latents[..., :3].abs().min() >= math.pi / 2 - 1e-5
+    assert far.test.latents[..., [0, 2]].abs().min() >= math.pi / 2 - 1e-5
+    # Named as a rotation is named once, the second angle within +-90 degrees, none of them is one of training.
+    named = quaternion_euler(euler_quaternion(far.test.latents[..., :3].double()))
+    assert named[..., [0, 2]].abs().amax(dim=-1).min() >= math.pi / 2 - 1e-5
+
+
+def test_three_angles_beyond_a_quarter_turn_name_a_pose_within():
+    a, b, c = torch.rand(3, 50, dtype=torch.float64) * math.pi / 2 + math.pi / 2
+    within = torch.stack([a - math.pi, math.pi - b, c - math.pi], dim=-1)
+    torch.testing.assert_close(euler_matrix(torch.stack([a, b, c], dim=-1)), euler_matrix(within))
 
 
 @pytest.mark.parametrize("keys", [{}, {"no_classes": 3, "rotation": [0, 45], "test_rotation": [45, 90]}])

@@ -92,7 +92,8 @@ def test_poses_of_the_test_objects_can_be_others(load):
     plain, far = load(), load(test_rotation=[90, 180])
     assert torch.equal(plain.train.images, far.train.images)
     assert torch.equal(plain.validation.latents, far.validation.latents)
-    angles = far.test.latents[..., :3].abs()
+    angles = far.test.latents[..., [0, 2]].abs()
+    assert far.test.latents[..., 1].abs().max() <= math.pi / 2 + 1e-5
     assert angles.min() >= math.pi / 2 - 1e-5 and angles.max() <= math.pi + 1e-5
     assert torch.equal(plain.test.latents[..., 3:], far.test.latents[..., 3:])
     small = load(rotation=[0, 20]).train.latents[..., :3].abs()
