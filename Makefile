@@ -8,9 +8,9 @@ EXTRAS := wandb,test,dev
 UV := $(shell command -v uv 2>/dev/null)
 INSTALL = $(if $(UV),$(UV) pip install --python $(PYTHON),$(PYTHON) -m pip install --disable-pip-version-check)
 
-# Peers that tests compare with. Their published dependencies need a Fortran compiler or numpy 1, and the planar groups
-# use neither, so they are installed without them.
-ORACLES := escnn==1.0.11 e2cnn==0.2.3
+# Peers that tests compare with. The published dependencies of escnn and e2cnn need a Fortran compiler or numpy 1, and the
+# planar groups use neither; lightly's losses need none of its training framework: all are installed without them.
+ORACLES := escnn==1.0.11 e2cnn==0.2.3 lightly==1.6.0
 ORACLE_NEEDS := autograd joblib pymanopt scipy sympy
 
 .DEFAULT_GOAL := help
@@ -43,7 +43,7 @@ format: $(STAMP) ## let ruff mend what it can
 bench: $(STAMP) ## our time over the limit's time, one table
 	$(PYTHON) -m benchmarks $(ARGS)
 
-oracle: $(STAMP) ## add escnn and e2cnn, so that the tests that compare with them run
+oracle: $(STAMP) ## add escnn, e2cnn and lightly, so that the tests that compare with them run
 	$(INSTALL) --no-deps $(ORACLES)
 	$(INSTALL) -c constraints.txt $(ORACLE_NEEDS)
 	$(PYTHON) -m tests.oracles

@@ -168,8 +168,8 @@ def title_of(config: Mapping[str, Any]) -> str:
     """Return a run in a few words."""
     net, group = config["net"], config["base_group"]
     data = config["dataset"].get("title") or config["dataset"]["type"]
-    if "method" in config["train"]:
-        data = f"{config['train']['method']} on {data}"
+    if method := config.get("train", {}).get("method"):
+        data = f"{method} on {data}"
     if net["type"] in PLAIN_NETS:
         return f"{data} {net['type']} {net['backbone']}"
     if net["type"] in PIXEL_NETS:

@@ -1,4 +1,4 @@
-"""Peers to compare with: escnn and e2cnn, where `make oracle` has installed them.
+"""Peers to compare with: escnn, e2cnn and lightly, where `make oracle` has installed them.
 
 `python -m tests.oracles` says what is there.
 """
@@ -30,3 +30,6 @@ if __name__ == "__main__":
     for load in (steerable_peers.load_escnn, steerable_peers.load_e2cnn):
         peer = load()
         print(f"{peer.__name__} {getattr(peer, '__version__', '')} imports")
+    import lightly.loss  # not at the top: the tests that want it skip where it is absent
+
+    print(f"lightly {lightly.__version__} imports")

@@ -38,7 +38,7 @@ def train(optimizer, model, no_steps=12):
 
 @pytest.mark.parametrize(("momentum", "nesterov"), [(0.9, False), (0.9, True), (0.0, False)])
 def test_it_steps_as_lightlys_does(momentum, nesterov):
-    theirs = pytest.importorskip("lightly.utils.lars", reason="lightly is an oracle: pip install lightly").LARS
+    theirs = pytest.importorskip("lightly.utils.lars", reason="lightly is absent: make oracle").LARS
     model, other = toy(), toy()
     mine = LARS(groups_of(model), eta=0.02, momentum=momentum, nesterov=nesterov)
     reference = theirs(groups_of(other), lr=1.0, trust_coefficient=0.02, momentum=momentum, nesterov=nesterov)

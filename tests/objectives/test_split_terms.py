@@ -91,7 +91,7 @@ def test_statistics_take_any_number_of_matrices(term, slow):
 
 
 def test_terms_are_lightlys():
-    vicreg = pytest.importorskip("lightly.loss.vicreg_loss", reason="lightly is an oracle: pip install lightly")
+    vicreg = pytest.importorskip("lightly.loss.vicreg_loss", reason="lightly is absent: make oracle")
     contrast = pytest.importorskip("lightly.loss").NTXentLoss(temperature=0.3)
     a, b = pair(9, 6, torch.float32)
     torch.testing.assert_close(mse(a, b), vicreg.invariance_loss(a, b))
