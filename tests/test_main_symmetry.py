@@ -56,7 +56,9 @@ def test_two_kinds_of_digits_are_told_apart_end_to_end(cli):  # noqa: F811
     # Of the digits that are never turned, 1 is left nearly alone by half a turn, and its pose means little.
     assert max(levels[0], *levels[2:5]) < min(levels[5:]), levels
     assert np.mean(levels[:5]) < 30 and 45 < np.mean(levels[5:]) < 70
-    assert summary["test/ood/accuracy"] > summary["test/ood/baseline"]
+    # 85 % of the turned images lie outside, and accuracy against that constant answer falls on either side of it from
+    # machine to machine on 400 images; the order of the scores does not depend on the share, and a constant has 0.5.
+    assert summary["test/ood/auroc"] > 0.7
     assert summary["test/equivariance/pose_90"] < 0.01
     detector = SymmetryDetector.load("run")
     with np.load("run/invariant_dataset_test.npz", allow_pickle=False) as file:
