@@ -12,7 +12,7 @@ from torch import nn
 from objective_constructor import construct_objectives
 from partial_equiv.datasets import DatasetInfo, ImageSet, ViewSet
 from partial_equiv.errors import UserError
-from partial_equiv.menu import bind, choose, parameters
+from partial_equiv.menu import bind, choose, fill, parameters
 from partial_equiv.nets import SplitEncoder, SymmetryNet
 from partial_equiv.objectives import Classification, Objective
 from partial_equiv.probes import PROBES, Probe
@@ -119,7 +119,7 @@ def dataset_words(chosen: Mapping[str, Any]) -> list[str]:
 
 def bind_test(cfg: Mapping[str, Any]) -> EvaluationChoices:
     """Return the checked choices of `test`."""
-    choices: EvaluationChoices = bind({"test": EvaluationChoices}, "test", cfg["test"], "test")()
+    choices = fill(EvaluationChoices, cfg["test"], "test")
     if choices.no_draws < 0:
         raise UserError(f"test.no_draws={choices.no_draws} is negative: give 0 (fixed elements) or a number of draws")
     return choices

@@ -11,10 +11,10 @@ from partial_equiv import drawing
 from partial_equiv.datasets import Splits, ViewSplits
 from partial_equiv.nets import learned_subsets
 from partial_equiv.objectives import Classification, Objective
-from partial_equiv.probes import Artifact, confusion_counts
+from partial_equiv.probes import Artifact, confusion_counts, device_of, evaluating
 from partial_equiv.runs import RunFolder, read_log, rotation_probabilities, turned_copies
 from partial_equiv.sampling import samplers
-from tester import device_of, evaluating, on_device
+from tester import on_device
 
 DEGREES_BETWEEN_TURNS, THUMBNAILS = 3, 9
 SMALLEST = 2  # pixels: below, an image is a vector

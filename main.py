@@ -86,7 +86,7 @@ def train_run(config: dict[str, Any], path: Path, *, resume: bool) -> None:
         if learns:
             spec = construct_spec(config, splits.info)
             progress = train_stages(stages, loaders, folder, spec, resume=resume, max_steps=max_steps)
-        tested = construct_test(config, model, splits.info).to(device)
+        tested = construct_test(config, model, splits.info)
         if learns or config["pretrained"]:
             load_parts(tested, folder.path if learns else Path(config["pretrained"]))
         numbers = evaluate(tested, loaders.test, max_steps) | run_probes(tested, loaders.test, probes, max_steps)
@@ -116,7 +116,7 @@ def evaluate_run(config: dict[str, Any]) -> None:
     loaders = construct_loaders(splits, config)
     probes = construct_probes(config, splits.info, "test", splits.train, splits.test)
     max_steps = 2 if config["debug"] else None
-    tested = construct_test(config, model, splits.info).to(device)
+    tested = construct_test(config, model, splits.info)
     load_parts(tested, path)
     numbers = evaluate(tested, loaders.test, max_steps) | run_probes(tested, loaders.test, probes, max_steps)
     for name, artifact in (artifacts(config, probes) | joint_figures(numbers)).items():

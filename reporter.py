@@ -12,13 +12,12 @@ from partial_equiv.audit import TrainingLaw
 from partial_equiv.convs import ContinuousConv
 from partial_equiv.datasets import DatasetInfo, Law, Splits, ViewSplits
 from partial_equiv.nets import PIXEL_NETS, PLAIN_NETS, LayerSubset, SymmetryNet, learned_subsets
-from partial_equiv.probes import Artifact, Probe
+from partial_equiv.probes import Artifact, Probe, device_of, evaluating
 from partial_equiv.runs import (
     device_name,
     environment_facts,
     write_standardised,
 )
-from tester import device_of, evaluating
 
 SHOWN = (
     "orbit/acc_upright",

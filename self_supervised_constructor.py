@@ -2,32 +2,20 @@
 
 import functools
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Literal
-
-import torch
+from typing import Any
 
 from partial_equiv.datasets import DatasetInfo
 from partial_equiv.errors import UserError
 from partial_equiv.latents import LatentEncoding
-from partial_equiv.menu import bind
+from partial_equiv.menu import fill
 from partial_equiv.nets import SplitEncoder, make_predictor, parse_widths
 from partial_equiv.objectives import SelfSupervised, make_method
+from partial_equiv.probes import device_of
 from train_choices import SelfSupervisedChoices, TrainChoices
 
 LEAST_BATCH = 2
 RECORDED = "anchor"
 """The view that images beside their recorded augmentations have, and sets of views have not."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class EncodingChoices:
-    """Keys of `train.encoding`."""
-
-    rotation: Literal["quaternion", "canonical_quaternion", "matrix", "wigner", "euler"]
-    max_degree: int
-    hue: Literal["raw", "circular"]
-    frame: Literal["body", "world"]
 
 
 def construct_self_supervised(choices: TrainChoices, model: SplitEncoder, info: DatasetInfo) -> SelfSupervised:
@@ -68,14 +56,12 @@ def construct_self_supervised(choices: TrainChoices, model: SplitEncoder, info: 
         online_every=own.watching.every if own.watching is not None else None,
         selection=own.selection,
     )
-    device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
-    return objective.to(device)  # what stands beside the model was made on the CPU
+    return objective.to(device_of(model))  # what stands beside the model was made on the CPU
 
 
 def bound_predictor(width: int, *, predictor: Mapping[str, Any], encoding: LatentEncoding) -> Any:
     """Return the predictor of embeddings of a width, its keys checked."""
-    make = bind({"predictor": make_predictor}, "predictor", predictor, "train.predictor", later=("width", "encoding"))
-    return make(width, encoding)
+    return fill(make_predictor, predictor, "train.predictor", width=width, encoding=encoding)
 
 
 def construct_encoding(own: SelfSupervisedChoices, info: DatasetInfo) -> LatentEncoding:
@@ -84,15 +70,7 @@ def construct_encoding(own: SelfSupervisedChoices, info: DatasetInfo) -> LatentE
     Raises:
         UserError: an unknown key, or latents that the data set has not.
     """
-    keys: EncodingChoices = bind({"encoding": EncodingChoices}, "encoding", own.encoding, "train.encoding")()
-    return LatentEncoding(
-        parts=tuple(own.latents),
-        rotation=keys.rotation,
-        max_degree=keys.max_degree,
-        hue=keys.hue,
-        frame=keys.frame,
-        columns=info.latents,
-    )
+    return fill(LatentEncoding, own.encoding, "train.encoding", parts=tuple(own.latents), columns=info.latents)
 
 
 def check_views(own: SelfSupervisedChoices, info: DatasetInfo) -> None:

@@ -2,14 +2,13 @@
 
 import itertools
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from partial_equiv.objectives import Objective, Step
-from partial_equiv.probes import Probe
+from partial_equiv.probes import Probe, device_of, evaluating
 
 
 class Averages:
@@ -32,23 +31,6 @@ class Averages:
     def means(self) -> dict[str, float]:
         """Return the means so far; this waits for the device."""
         return {name: float(total) / self.sizes[name] for name, total in self.totals.items()}
-
-
-@contextmanager
-def evaluating(module: nn.Module) -> Iterator[None]:
-    """Put a module in evaluation mode without gradients, and back into the mode it was in."""
-    training = module.training
-    module.eval()
-    try:
-        with torch.no_grad():  # not inference mode: kernels that are kept here may meet gradients later
-            yield
-    finally:
-        module.train(training)
-
-
-def device_of(module: nn.Module) -> torch.device:
-    """Return the device of a module's parameters."""
-    return next((parameter.device for parameter in module.parameters()), torch.device("cpu"))
 
 
 def moved(batch: Any, device: torch.device) -> Any:

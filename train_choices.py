@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from partial_equiv.errors import UserError
-from partial_equiv.menu import bind, choose, nearest, parameters
+from partial_equiv.menu import bind, choose, fill, nearest, parameters
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +46,7 @@ class SymmetryChoices:
         check_not_negative("centre_weight", self.centre_weight)
         if self.no_neighbours < 2:
             raise UserError(f"train.no_neighbours={self.no_neighbours} is out of range: give 2 or more, for example 45")
-        bind({"corrections": Corrections}, "corrections", self.corrections, "train.corrections")()
+        fill(Corrections, self.corrections, "train.corrections")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,7 +111,7 @@ class SelfSupervisedChoices:
     @property
     def watching(self) -> Online | None:
         """The checked keys of `online`."""
-        return None if self.online is None else bind({"online": Online}, "online", self.online, "train.online")()
+        return None if self.online is None else fill(Online, self.online, "train.online")
 
     @property
     def coefficients(self) -> dict[str, float]:
@@ -208,7 +208,7 @@ def stage_choices(choices: TrainChoices, names: tuple[str, ...]) -> dict[str, St
         given = choices.stages.get(name) or {}
         if not isinstance(given, dict):
             raise UserError(f"train.stages.{name}={given!r} is not a group of keys: give train.stages.{name}.epochs=5")
-        own = bind({name: StageChoices}, name, given, f"train.stages.{name}")()
+        own = fill(StageChoices, given, f"train.stages.{name}")
         check_positive(f"train.stages.{name}.lr", own.lr)
         epochs = choices.epochs if own.epochs is None else own.epochs
         if epochs < 0:

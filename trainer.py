@@ -15,8 +15,9 @@ from objective_constructor import Stage
 from optim import scale_rates
 from partial_equiv.errors import UserError
 from partial_equiv.objectives import Step
+from partial_equiv.probes import device_of
 from partial_equiv.runs import RunFolder
-from tester import Averages, device_of, evaluate, on_device, run_probes
+from tester import Averages, evaluate, on_device, run_probes
 
 REFRESH = 0.25  # seconds between looks at a device that runs ahead of the host
 
@@ -150,16 +151,16 @@ def train_epoch(stage: Stage, loader: Batches, epoch: int, max_steps: int | None
 
 def take_step(stage: Stage, batch: Any, device: torch.device, index: int, no_steps: int) -> Step:
     """Learn from one batch, the `index`-th of `no_steps`: a gradient, and with the last of `accumulate` ones a step."""
-    group = index - index % stage.accumulate
-    if index == group:
+    first = index - index % stage.accumulate
+    if index == first:
         for optimizer in stage.optimizers:
             optimizer.zero_grad(set_to_none=True)
     with torch.autocast(device.type, torch.bfloat16, enabled=stage.precision == "bfloat16"):
         step: Step = stage.objective(batch)
-    size = min(stage.accumulate, no_steps - group)
+    size = min(stage.accumulate, no_steps - first)
     loss = step.loss if step.extra is None else step.loss + step.extra
     (loss / size if size > 1 else loss).backward()
-    if index == group + size - 1:
+    if index == first + size - 1:
         if stage.gradient_clip is not None:
             learning = [parameter for group in stage.optimizer.param_groups for parameter in group["params"]]
             torch.nn.utils.clip_grad_norm_(learning, stage.gradient_clip)

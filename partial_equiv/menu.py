@@ -69,6 +69,22 @@ def bind(
     return functools.partial(entry, **bound)
 
 
+def fill(kind: Callable[..., T], values: Mapping[str, Any], where: str, **facts: Any) -> T:
+    """Return a dataclass, or the result of a function, filled from plain values whose keys and types are checked.
+
+    Args:
+        kind: What is called.
+        values: Plain values by keyword.
+        where: Config path for messages, for example "train.online".
+        facts: Further keywords, which no configuration gives.
+
+    Raises:
+        UserError: an unknown key, a missing one, or a wrong type.
+    """
+    name = where.rpartition(".")[2]
+    return bind({name: kind}, name, values, where, later=tuple(facts))(**facts)
+
+
 def parameters(entry: Callable[..., Any]) -> dict[str, inspect.Parameter]:
     """Return the named parameters of a callable (the constructor's, for a class)."""
     kinds = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)

@@ -10,6 +10,7 @@ import torch
 import reporter
 import trainer
 from partial_equiv.runs import load_state, save_state
+from tests.interrupted import stop_after
 from tests.test_main import cli, rows_of  # noqa: F401  (a fixture)
 
 # Of eight objects of two classes four are for training, two for validation and two for test; six is the least there can
@@ -232,16 +233,7 @@ def test_a_resumed_training_is_the_uninterrupted_one(cli, undrawn, monkeypatch, 
     words = ["train=sie", *VECTORS, "train.epochs=3", "train.accumulate=2", "test.probes=[retrieval]"]
     code, _, err = cli(*words, "hydra.run.dir=whole")
     assert code == 0, err
-    saved, count = trainer.save_last, 0
-
-    def save_and_stop(*arguments):
-        nonlocal count
-        saved(*arguments)
-        count += 1
-        if count == stopped:
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(trainer, "save_last", save_and_stop)
+    saved = stop_after(monkeypatch, stopped)
     code, _, err = cli(*words, "hydra.run.dir=cut")
     assert code == 130 and "interrupted" in err
     monkeypatch.setattr(trainer, "save_last", saved)

@@ -11,6 +11,7 @@ import yaml
 
 from partial_equiv.detector import SymmetryDetector
 from partial_equiv.runs import load_state, symmetry_figures
+from tests.interrupted import stop_after
 from tests.test_main import SMALL, cli  # noqa: F401  (a fixture)
 
 TINY = [
@@ -124,16 +125,7 @@ def test_a_resumed_inference_is_the_uninterrupted_one(cli, monkeypatch, stopped)
 
     code, _, err = cli(*TINY, *UPRIGHT, LAWS, "hydra.run.dir=whole")
     assert code == 0, err
-    saved, count = trainer.save_last, 0
-
-    def save_and_stop(*arguments):
-        nonlocal count
-        saved(*arguments)
-        count += 1
-        if count == stopped:
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(trainer, "save_last", save_and_stop)
+    saved = stop_after(monkeypatch, stopped)
     code, _, err = cli(*TINY, *UPRIGHT, LAWS, "hydra.run.dir=cut")
     assert code == 130 and "interrupted" in err
     monkeypatch.setattr(trainer, "save_last", saved)

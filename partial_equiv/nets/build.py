@@ -9,7 +9,7 @@ from torch import nn
 from partial_equiv.convs import NORMS
 from partial_equiv.errors import UserError
 from partial_equiv.kernels import KERNELS
-from partial_equiv.menu import bind, choose, nearest, parameters
+from partial_equiv.menu import bind, choose, fill, nearest, parameters
 from partial_equiv.nets.augerino import Augerino, check_augerino
 from partial_equiv.nets.ckresnet import CKResNet
 from partial_equiv.nets.gcnn import GCNN
@@ -86,9 +86,9 @@ def _make_kit(spec: Mapping[str, Mapping[str, Any]], norm: str) -> ConvKit:
     }
     make_kernel = bind(KERNELS, kernel.pop("type", None), kernel, "kernel", later=("in_features", "out_features"))
     return make_kit(
-        _choices(ConvChoices, spec["conv"], "conv"),
-        _choices(GroupChoices, spec["base_group"], "base_group"),
-        _choices(KernelChoices, layout, "kernel"),
+        fill(ConvChoices, spec["conv"], "conv"),
+        fill(GroupChoices, spec["base_group"], "base_group"),
+        fill(KernelChoices, layout, "kernel"),
         make_kernel,
         choose(NORMS, norm, "net.norm"),
     )
@@ -112,8 +112,3 @@ def _plain(kit: ConvKit) -> ConvKit:
     """Return the kit of a translation-equivariant network: SE2 with the identity alone."""
     choices = replace(kit.choices, name="SE2", no_samples=1, sampling_method="deterministic")
     return make_kit(kit.conv, choices, kit.kernel, kit.make_kernel, kit.norm)
-
-
-def _choices(kind: Callable[..., Any], values: Mapping[str, Any], where: str) -> Any:
-    """Return the dataclass `kind` filled from a config group, its keys and types checked."""
-    return bind({where: kind}, where, values, where)()

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from partial_equiv.errors import UserError
-from partial_equiv.menu import bind, choose, nearest
+from partial_equiv.menu import choose, fill, nearest
 from partial_equiv.nets import Part
 from partial_equiv.objectives.split_terms import SPLIT_TERMS
 
@@ -200,4 +200,4 @@ def bound(kind: type[Any], values: Mapping[str, Any], where: str) -> Any:
     """Return a dataclass filled from plain values, their keys and types checked."""
     if not isinstance(values, Mapping):
         raise UserError(f"{where}={values!r} is not a group of keys: give {where}={{key: value}} or null")
-    return bind({where: kind}, where, values, where)()
+    return fill(kind, values, where)

@@ -157,10 +157,7 @@ class SelfSupervised(Objective):
 
     def embeddings(self, h: Tensor) -> dict[str, Tensor]:
         """Return every embedding of representations: [B, D] -> name -> [B, D']."""
-        return {
-            name: self.projectors[name](self.model.part(h, PARTS[made.of]))
-            for name, made in self.method.projectors.items()
-        }
+        return {name: self.project(name, h) for name in self.method.projectors}
 
     def embed(self, h: Tensor) -> Tensor:
         """Return the embedding that is predicted, else the first one, else the representation itself."""
@@ -168,6 +165,10 @@ class SelfSupervised(Objective):
             return h
         predicted = self.method.predicted
         name = predicted.of if predicted is not None else next(iter(self.method.projectors))
+        return self.project(name, h)
+
+    def project(self, name: str, h: Tensor) -> Tensor:
+        """Return one embedding of representations: [B, D] -> [B, D']."""
         embedding: Tensor = self.projectors[name](self.model.part(h, PARTS[self.method.projectors[name].of]))
         return embedding
 

@@ -9,6 +9,7 @@ from partial_equiv.probes.confusion import ClassAccuracy, confusion_counts
 from partial_equiv.probes.data_symmetry import DataReport
 from partial_equiv.probes.downstream import Downstream
 from partial_equiv.probes.equivariance import Equivariance
+from partial_equiv.probes.features import device_of, evaluating
 from partial_equiv.probes.ood import OutOfDistribution
 from partial_equiv.probes.orbit import Orbit
 from partial_equiv.probes.prediction_error import PredictionError
@@ -59,6 +60,8 @@ __all__ = [
     "Unlearning",
     "Upright",
     "confusion_counts",
+    "device_of",
+    "evaluating",
     "plain_batches",
     "tap_means",
     "upright",

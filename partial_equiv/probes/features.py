@@ -110,7 +110,7 @@ def evaluating(module: nn.Module) -> Iterator[None]:
     modes = [(part, part.training) for part in module.modules()]
     module.eval()
     try:
-        with torch.no_grad():
+        with torch.no_grad():  # not inference mode: what layers keep here may meet gradients later
             yield
     finally:
         for part, training in modes:

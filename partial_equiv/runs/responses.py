@@ -5,8 +5,7 @@ V U kernel.
 """
 
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -14,6 +13,7 @@ from torch import Tensor, nn
 
 from partial_equiv.convs import ContinuousConv, GroupFeatureMap
 from partial_equiv.datasets import rotate_images
+from partial_equiv.probes import device_of, evaluating
 
 CHUNK = 64
 
@@ -34,8 +34,8 @@ def rotation_probabilities(
     """
     turned = turned_copies(image, angles)
     parts = [turned[start : start + CHUNK] for start in range(0, len(turned), CHUNK)]
-    with evaluating(model) as device:
-        logits = [model(normalise(part, mean, std).to(device)) for part in parts]
+    with evaluating(model):
+        logits = [model(normalise(part, mean, std).to(device_of(model))) for part in parts]
     return torch.cat(logits).float().softmax(dim=-1).cpu()
 
 
@@ -56,20 +56,6 @@ def normalise(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Te
     """Return (images - mean) / std per channel of [..., C, Y, X]."""
     centre, scale = (torch.tensor(list(values), dtype=images.dtype).reshape(-1, 1, 1) for values in (mean, std))
     return (images - centre) / scale
-
-
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[torch.device]:
-    """Put every module in evaluation mode without gradients, yield the device, and put each back as it was."""
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
-    anchor = next(iter(model.parameters()), None)
-    try:
-        with torch.no_grad():  # not inference mode: what layers cache here must serve gradients later
-            yield torch.device("cpu") if anchor is None else anchor.device
-    finally:
-        for module, training in modes.items():
-            module.training = training
 
 
 class LayerRecord(NamedTuple):
@@ -107,8 +93,8 @@ def record_layers(model: nn.Module, images: Tensor) -> list[LayerRecord]:
 
         handles += [layer.register_forward_hook(keep_call), layer.kernel_hook.register_forward_hook(keep_kernel)]
     try:
-        with evaluating(model) as device:
-            model(images.to(device))
+        with evaluating(model):
+            model(images.to(device_of(model)))
     finally:
         for handle in handles:
             handle.remove()

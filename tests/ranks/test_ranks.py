@@ -1,9 +1,6 @@
 """Two processes against one, and norms of one process against torch's."""
 
 import copy
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,27 +9,13 @@ from torch import nn
 
 from partial_equiv.ranks import RankBatchNorm, convert_norms, gather, no_ranks
 from tests.ranks import two_ranks
-
-ROOT = Path(__file__).resolve().parents[2]
+from tests.ranks.processes import written_by_two
 
 
 @pytest.fixture(scope="module")
 def ranks(tmp_path_factory):
     """Return what each of two processes wrote."""
-    folder = tmp_path_factory.mktemp("ranks")
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "GLOO_SOCKET_IFNAME": "lo"}
-    command = [sys.executable, "-W", "error", str(Path(__file__).with_name("two_ranks.py"))]
-    processes = [
-        subprocess.Popen([*command, str(rank), "2", str(folder)], env=environment, stderr=subprocess.PIPE, text=True)
-        for rank in range(2)
-    ]
-    try:
-        errors = [process.communicate(timeout=240)[1] for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-    assert [process.returncode for process in processes] == [0, 0], "\n".join(errors)
-    return [torch.load(folder / f"rank{rank}.pt") for rank in range(2)]
+    return written_by_two(Path(__file__).with_name("two_ranks.py"), tmp_path_factory.mktemp("ranks"))
 
 
 def test_two_processes_step_as_one_does(ranks):

@@ -6,8 +6,6 @@ one of the two processes, and writes what it found to rank<r>.pt.
 
 import datetime
 import math
-import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -21,10 +19,10 @@ from model_constructor import construct_model
 from objective_constructor import construct_stages
 from partial_equiv.datasets import Views
 from partial_equiv.ranks import RankBatchNorm, convert_norms
+from tests.ranks.processes import written_by_two
 from tests.test_self_supervised_constructor import composed
 from trainer import take_step
 
-ROOT = Path(__file__).resolve().parents[2]
 ROWS = ("sie", "simclr_equimod_rotation_color", "supervised")
 NO_PAIRS = 12
 SMALL = ["dataset=shapes3d", "dataset.size=16", "net.width=16", "net.equi=8", "train.mlp=12-16-12"]
@@ -79,20 +77,7 @@ def main(rank, ranks, folder):
 @pytest.fixture(scope="module")
 def ranks(tmp_path_factory):
     """Return what each of two processes wrote."""
-    folder = tmp_path_factory.mktemp("ranks")
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "GLOO_SOCKET_IFNAME": "lo"}
-    command = [sys.executable, "-W", "error", str(Path(__file__))]
-    processes = [
-        subprocess.Popen([*command, str(rank), "2", str(folder)], env=environment, stderr=subprocess.PIPE, text=True)
-        for rank in range(2)
-    ]
-    try:
-        errors = [process.communicate(timeout=240)[1] for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-    assert [process.returncode for process in processes] == [0, 0], "\n".join(errors)
-    return [torch.load(folder / f"rank{rank}.pt") for rank in range(2)]
+    return written_by_two(Path(__file__), tmp_path_factory.mktemp("ranks"))
 
 
 @pytest.mark.long
