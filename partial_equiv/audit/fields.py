@@ -17,12 +17,15 @@ from torch import Tensor
 class Sampled(NamedTuple):
     """Elements to compute a layer at, in the form that layers with an `at` method take.
 
+    Args:
+        closure: 1: nothing is known of how the elements lie.
     Shape:
         elements [S, G, d]; weights [S, G] or None.
     """
 
     elements: Tensor
     weights: Tensor | None = None
+    closure: int = 1
 
 
 def is_map(value: Any) -> bool:
@@ -89,12 +92,18 @@ def tensor_of(field: Any) -> Tensor:
     return found
 
 
+def with_elements(field: Any, elements: Tensor) -> Any:
+    """Return the map or sample at other elements, of whose order nothing is known any more."""
+    unknown = {"closure": 1} if hasattr(field, "closure") else {}
+    return field._replace(elements=elements, **unknown)
+
+
 def with_tensor(field: Any, tensor: Tensor) -> Any:
     """Return the field with other numbers."""
     if isinstance(field, Tensor):
         return tensor
     if isinstance(field, tuple):
-        return field._replace(**{"values" if is_map(field) else "elements": tensor})  # type: ignore[attr-defined]
+        return field._replace(values=tensor) if is_map(field) else with_elements(field, tensor)  # type: ignore[attr-defined]
     twin = copy.copy(field)
     twin.tensor = tensor
     return twin

@@ -11,7 +11,16 @@ from typing import Any
 
 from torch import Tensor
 
-from partial_equiv.audit.fields import fields, is_map, is_sample, rebuild, tensor_of, version_of, with_tensor
+from partial_equiv.audit.fields import (
+    fields,
+    is_map,
+    is_sample,
+    rebuild,
+    tensor_of,
+    version_of,
+    with_elements,
+    with_tensor,
+)
 from partial_equiv.audit.guesses import VALUES, check_batch
 from partial_equiv.audit.measures import Judge, Measure, Place, weighted_measure
 from partial_equiv.audit.moves import Move
@@ -214,7 +223,7 @@ def moved_samples(recorded: Any, output: Any, move: Move) -> Any:
     for path, sample in fields(recorded).items():
         if is_sample(sample):
             try:
-                changed[path] = sample._replace(elements=moved_elements(sample.elements, move))
+                changed[path] = with_elements(sample, moved_elements(sample.elements, move))
             except Unmeasured:
                 return output
     return rebuild(output, changed)

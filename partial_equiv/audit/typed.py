@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from partial_equiv.audit.fields import Sampled, with_tensor
+from partial_equiv.audit.fields import Sampled, with_elements, with_tensor
 from partial_equiv.audit.moves import Move
 from partial_equiv.audit.representations import Representation, Unmeasured, distances, plane, turned
 from partial_equiv.groups import PlanarGroup, make_group
@@ -33,7 +33,7 @@ def sampled(field: Any) -> list[Representation]:
 
 def moved_map(field: Any, move: Move) -> Any:
     """Return g f with f's elements in their order: values on the plane and elements moved."""
-    return field._replace(values=turned(field.values, move), elements=moved_elements(field.elements, move))
+    return with_elements(field._replace(values=turned(field.values, move)), moved_elements(field.elements, move))
 
 
 def moved_elements(elements: Tensor, move: Move) -> Tensor:

@@ -1,32 +1,47 @@
-"""What lifting, group and pointwise convolutions share: a kernel that becomes the weight of one dense convolution.
+"""What lifting, group and pointwise convolutions share: continuous kernels that become weights of plain convolutions.
 
 Axes: B batch, S sample sets (1 or B), G output elements, F input elements, O I channels, Y X image, V U kernel.
 """
 
 from abc import ABC, abstractmethod
 from contextlib import nullcontext
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from partial_equiv.convs.expand import KernelCache, Taps, expand_kernel, kernel_points
+from partial_equiv.convs.cache import KernelCache
+from partial_equiv.convs.coset import make_coset
+from partial_equiv.convs.expand import Taps, expand_kernel, kernel_points
+from partial_equiv.convs.filters import Padding, PlainFilter, pad_same
 from partial_equiv.errors import UserError
 from partial_equiv.groups import Group
 from partial_equiv.kernels import Kernel
 from partial_equiv.sampling import Sample
 
 Angle = Literal["circle", "linear"]
-Padding = Literal["same", "valid"] | int
+Factorization = Literal["full", "g", "gc"]
+
+
+class Inputs(NamedTuple):
+    """The elements a convolution reads.
+
+    Shape:
+        elements [S, F, d]; scale [S, F], what each counts in the mean, summing to 1; closure: see `Sample`.
+    """
+
+    elements: Tensor
+    scale: Tensor
+    closure: int
 
 
 class ContinuousConv(nn.Module, ABC):
-    """A convolution whose weights come from a continuous kernel.
+    """A convolution whose weights come from continuous kernels.
 
-    In evaluation with nothing to differentiate, the weight is made once and kept until the kernel, the elements,
-    their weights, the dtype or the device change. Every weight passes through `kernel_hook`, where forward hooks can
-    see it.
+    In evaluation with nothing to differentiate, a weight is made once and kept until the kernel, the elements, their
+    weights, the dtype or the device change. Every weight passes through `kernel_hook`, where forward hooks can see it:
+    one for a full kernel, one for each factor of a factorised one.
     """
 
     group: Group
@@ -37,46 +52,75 @@ class ContinuousConv(nn.Module, ABC):
     in_channels: int
     out_channels: int
     angle: Angle
-
     padding: Padding
 
     @abstractmethod
-    def gain(self, taps: Taps | None) -> float:
-        """Return the constant factor of the kernel that keeps the variance of white inputs."""
-
-    def weight(self, sample: Sample, inputs: Tensor | None, scale: Tensor, taps: Taps | None) -> Tensor:
-        """Return the dense weight [S * G * O, I * F, V, U] for output elements and input elements.
+    def filters(self, sample: Sample, inputs: Sample | None, size: tuple[int, int]) -> tuple[PlainFilter, ...]:
+        """Return the plain convolutions that do the same in this order.
 
         Args:
+            sample: Output elements, [1, G, d].
+            inputs: Input elements, [1, F, d]; None on the plane.
+            size: (Y, X) of the map.
+        """
+
+    def weight(
+        self, kernel: Kernel, cache: KernelCache, sample: Sample, inputs: Inputs | None, gain: float, taps: Taps | None
+    ) -> Tensor:
+        """Return a kernel as a dense weight [S * G * O, I * F, V, U] for output elements and input elements.
+
+        Args:
+            kernel: One of the layer's.
+            cache: Its memory.
             sample: Output elements, [S, G, d].
-            inputs: Input elements [S, F, d], None for a kernel on the plane alone.
-            scale: What each input element counts, [S, F].
+            inputs: Input elements and how much each counts; None for a kernel on the plane alone.
+            gain: Factor that keeps the variance of white inputs.
             taps: The live taps, None for a kernel on the elements alone.
         """
-        frozen = not self.training and not (torch.is_grad_enabled() and self._differentiable(sample, scale))
+        outputs = sample.elements
+        scale = outputs.new_ones(len(outputs), 1) if inputs is None else inputs.scale
+
+        def make() -> Tensor:
+            return self._make(kernel, sample, inputs, scale * gain, taps)
+
+        if torch.compiler.is_compiling():  # a graph has no memory, and looking for equal tensors would break it
+            return self._observed(make())
+        frozen = not self.training and not (torch.is_grad_enabled() and _differentiable(kernel, outputs, scale))
 
         def sources() -> list[Tensor]:
-            found = [*self.kernel.state_dict().values(), sample.elements, scale]
-            return [*found, torch.tensor(taps.size if taps else 1), *([] if inputs is None else [inputs])]
+            layout = torch.tensor([taps.size if taps else 1, sample.closure])
+            known = [] if inputs is None else [inputs.elements]
+            return [*kernel.state_dict().values(), outputs, scale, layout, *known]
 
-        return self._observed(self.cache.recall(frozen, sources, lambda: self._make(sample, inputs, scale, taps)))
+        return self._observed(cache.recall(frozen, sources, make))
 
     def _observed(self, weight: Tensor) -> Tensor:
         observed: Tensor = self.kernel_hook(weight)
         return observed
 
-    def _differentiable(self, sample: Sample, scale: Tensor) -> bool:
-        tensors = [*self.kernel.parameters(), sample.elements, scale]
-        return any(tensor.requires_grad for tensor in tensors)
-
-    def _make(self, sample: Sample, inputs: Tensor | None, scale: Tensor, taps: Taps | None) -> Tensor:
+    def _make(self, kernel: Kernel, sample: Sample, inputs: Inputs | None, scale: Tensor, taps: Taps | None) -> Tensor:
+        outputs, others = sample.elements, None if inputs is None else inputs.elements
+        closure = min(sample.closure, 8 if inputs is None else inputs.closure)
         # Group arithmetic needs the full mantissa: autocast is for the convolution alone. Meta tensors know none.
-        kind = sample.elements.device.type
+        kind = outputs.device.type
         with torch.autocast(kind, enabled=False) if torch.amp.is_autocast_available(kind) else nullcontext():
+            table = None
+            if closure > 1:
+                no_inputs = None if others is None else others.shape[1]
+                size = None if taps is None else taps.size
+                chosen, table = make_coset(
+                    closure, self.group.mirror, outputs.shape[1], no_inputs, size, outputs.device
+                )
+                outputs = outputs.index_select(1, chosen)
             positions = None if taps is None else taps.positions
-            points = kernel_points(self.group, sample.elements, inputs, positions, self.angle)
-            rows = (scale * self.gain(taps)).unsqueeze(1).expand(*sample.elements.shape[:2], -1)
-            return expand_kernel(self.kernel, points, rows, taps, (self.out_channels, self.in_channels))
+            points = kernel_points(self.group, outputs, others, positions, self.angle)
+            no_values = kernel.readout.bias.shape[0]
+            channels = (self.out_channels, no_values // self.out_channels)
+            return expand_kernel(kernel, points, scale, taps, channels, table)
+
+
+def _differentiable(kernel: Kernel, *tensors: Tensor) -> bool:
+    return any(tensor.requires_grad for tensor in (*kernel.parameters(), *tensors))
 
 
 def convolve(
@@ -113,9 +157,7 @@ def convolve(
         ordered = bias.repeat_interleave(no_elements) if weight_first else bias.repeat(no_elements)
         bias = ordered.repeat(no_sets)
     values = values.reshape(1, -1, height, width) if no_sets > 1 else values.flatten(1, 2)
-    side = weight.shape[-1]
-    if padding == "same" and side % 2 == 0:  # the extra pixel at the end; torch would do the same and warn
-        values, padding = functional.pad(values, [(side - 1) // 2, side // 2] * 2), 0
+    values, padding = pad_same(values, weight.shape[-1], padding)
     out = functional.conv2d(values, weight, bias, stride, padding, groups=no_sets)
     order = (no_channels, no_elements) if weight_first else (no_elements, no_channels)
     out = out.reshape(batch, *order, *out.shape[-2:])
@@ -134,3 +176,20 @@ def check_room(height: int, width: int, size: int, padding: Padding) -> None:
             f"the map of {height}x{width} pixels is smaller than the kernel (kernel.size={size}, padding {padding!r}): "
             "use a smaller kernel.size, fewer net.pool_blocks or larger images"
         )
+
+
+def check_stride(stride: int, padding: Padding) -> int:
+    """Return the stride.
+
+    Raises:
+        UserError: below 1, or above it with padding "same".
+    """
+    if stride < 1 or (stride > 1 and padding == "same"):
+        raise UserError(f"stride={stride} does not fit padding={padding!r}: give a stride of 1, or pixels of padding")
+    return stride
+
+
+def nominal_elements(group: Group, no_samples: int) -> Tensor:
+    """Return the elements [1, N, d] for which the initial scale is measured."""
+    elements = group.identity().unsqueeze(0) if no_samples == 1 else group.grid(no_samples)
+    return elements.unsqueeze(0)

@@ -5,14 +5,12 @@ c kernel coordinates, h hidden features.
 """
 
 import functools
-import math
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from partial_equiv.convs.constant import constant
 from partial_equiv.errors import UserError
 from partial_equiv.groups import Group
 from partial_equiv.kernels import Kernel
@@ -20,8 +18,7 @@ from partial_equiv.kernels import Kernel
 NOMINAL_SIZE = 7  # where `size` follows the image, the initial scale is measured on a kernel of this side
 
 
-@dataclass(frozen=True)
-class Taps:
+class Taps(NamedTuple):
     """The taps of a kernel that lie in the disc of radius 1: no other one stays inside the kernel under all turns.
 
     Shape:
@@ -33,6 +30,7 @@ class Taps:
     live: Tensor
 
 
+@constant
 def make_taps(size: int, dtype: torch.dtype, device: torch.device) -> Taps:
     """Return the live taps of a square kernel of `size` pixels a side."""
     side = (
@@ -44,6 +42,12 @@ def make_taps(size: int, dtype: torch.dtype, device: torch.device) -> Taps:
     # A turn keeps the norm, so the disc is found once, upright, where taps at distance 1 have it to rounding.
     live = torch.tensor(live_taps(size), device=device)
     return Taps(size, grid[live], live)
+
+
+def nominal_taps(size: int | str) -> Taps:
+    """Return the taps that the initial scale is measured on."""
+    side = size if isinstance(size, int) else NOMINAL_SIZE
+    return make_taps(side, torch.get_default_dtype(), torch.device("cpu"))
 
 
 @functools.cache
@@ -83,7 +87,9 @@ def check_size(size: int | str) -> int | str:
     return size
 
 
-def kernel_points(group: Group, outputs: Tensor, inputs: Tensor | None, positions: Tensor | None, angle: str) -> Tensor:
+def kernel_points(
+    group: Group, outputs: Tensor, inputs: Tensor | None, positions: Tensor | None, angle: str
+) -> tuple[Tensor, ...]:
     """Return where the kernel is evaluated: h^-1 x for the taps x, and h^-1 h' for the input elements h'.
 
     Args:
@@ -93,7 +99,7 @@ def kernel_points(group: Group, outputs: Tensor, inputs: Tensor | None, position
         positions: x, [T, 2]; None for a kernel on the elements alone.
         angle: How angles become coordinates, see `Group.coordinates`.
     Shape:
-        -> [R, F, T, c], with F = 1 or T = 1 where there are none.
+        -> the parts of the points that there are: [R, 1, T, 2] and [R, F, 1, c].
     """
     inverse = group.inverse(outputs)
     parts = []
@@ -103,37 +109,51 @@ def kernel_points(group: Group, outputs: Tensor, inputs: Tensor | None, position
     if inputs is not None:
         relative = group.product(inverse.unsqueeze(2), inputs.unsqueeze(1))
         parts.append(group.coordinates(relative, angle).flatten(0, 1).unsqueeze(2))
-    shape = torch.broadcast_shapes(*(part.shape[:-1] for part in parts))
-    return torch.cat([part.expand(*shape, -1) for part in parts], dim=-1)
+    return tuple(parts)
 
 
 def expand_kernel(
-    kernel: Kernel, points: Tensor, scale: Tensor, taps: Taps | None, channels: tuple[int, int]
+    kernel: Kernel,
+    points: tuple[Tensor, ...],
+    scale: Tensor,
+    taps: Taps | None,
+    channels: tuple[int, int],
+    table: Tensor | None = None,
 ) -> Tensor:
     """Return the weight of a dense convolution: the kernel at `points`, times `scale`, zero at the dead taps.
 
-    The hidden features, not the weights, are spread over the taps, and one product then writes the weights where the
-    convolution reads them: no tensor of the size of the weights is copied.
+    The hidden features, not the weights, are spread over cosets and taps, and one product then writes the weights
+    where the convolution reads them: no tensor of the size of the weights is copied.
 
     Args:
         kernel: The continuous kernel, o = O * I values.
-        points: [R, F, T, c].
-        scale: What each input element counts, [S, G, F] with S * G = R, or any shape that flattens to it.
+        points: Parts of [R', F, T, c]: R' = R, or the rows of the elements that represent their cosets.
+        scale: What each input element counts, [S, F].
         taps: The live taps; None where V = U = 1.
         channels: (O, I).
+        table: Where the kernels of all elements are read, see `Coset`; None where every row is evaluated.
     Shape:
         -> [R * O, I * F, V, U].
     """
-    rows, inputs = points.shape[:2]
-    hidden = kernel.features(points)
-    hidden = torch.cat([hidden, torch.ones_like(hidden[..., :1])], dim=-1) * scale.reshape(rows, inputs, 1, 1)
+    hidden = kernel.features(*points)
+    no_sets, inputs, no_taps, width = scale.shape[0], *hidden.shape[1:]
+    if table is not None:
+        spread = hidden.reshape(no_sets, -1, width).index_select(1, table.flatten())
+        hidden = spread.reshape(-1, inputs, no_taps, width)
+    rows = hidden.shape[0]
+    scaled = scale.unsqueeze(1).expand(no_sets, rows // no_sets, inputs).reshape(rows, inputs, 1, 1)
+    hidden = torch.cat([hidden, torch.ones_like(hidden[..., :1])], dim=-1) * scaled
     side = 1 if taps is None else taps.size
     if taps is not None and taps.live.numel() < side * side:
         dense = hidden.new_zeros(rows, inputs, side * side, hidden.shape[-1])
         hidden = dense.index_copy(2, taps.live, hidden)
     readout = torch.cat([kernel.readout.weight, kernel.readout.bias.unsqueeze(-1)], dim=-1)
-    # A batched product writes [R, O * I, F * V * U] in place; `matmul` would fold the rows and copy the result.
-    weight = torch.bmm(readout.expand(rows, -1, -1), hidden.reshape(rows, inputs * side * side, -1).transpose(1, 2))
+    flat = hidden.reshape(rows, inputs * side * side, -1)
+    if len(readout) == 1:  # a product with one row adds up in an order that depends on the place of the point
+        weight = (flat * readout).sum(dim=-1)
+    else:
+        # A batched product writes [R, O * I, F * V * U] in place; `matmul` would fold the rows and copy the result.
+        weight = torch.bmm(readout.expand(rows, -1, -1), flat.transpose(1, 2))
     no_outputs, no_inputs = channels
     return weight.reshape(rows * no_outputs, no_inputs * inputs, side, side)
 
@@ -148,67 +168,3 @@ def mean_scale(elements: Tensor, weights: Tensor | None) -> Tensor:
     if weights is None:
         return elements.new_full(elements.shape[:2], 1 / elements.shape[1])
     return weights / weights.sum(dim=-1, keepdim=True)
-
-
-def gain(no_taps: int, no_channels: int, no_samples: int) -> float:
-    """Return the constant that keeps the variance of white inputs: sqrt(F / (I T)) for a mean over F elements.
-
-    Var(out) = sum over F, I, T of (gain k / F)^2 = 1 for kernel values k with a mean square of 1.
-    """
-    return math.sqrt(no_samples / (no_channels * no_taps))
-
-
-class KernelCache:
-    """Remembers one weight and everything that it was made from; a copy or a pickle of it is empty.
-
-    The sources are compared by value, so that every way to change a weight is noticed, `.data` included.
-    """
-
-    def __init__(self) -> None:
-        self.weight: Tensor | None = None
-        self.sources: list[Tensor] = []
-
-    def __reduce__(self) -> tuple[type["KernelCache"], tuple[()]]:
-        return KernelCache, ()
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> "KernelCache":
-        return KernelCache()
-
-    def get(self, sources: list[Tensor]) -> Tensor | None:
-        """Return the remembered weight if it was made from equal sources."""
-        if self.weight is None or len(sources) != len(self.sources):
-            return None
-        return self.weight if all(map(_equal, sources, self.sources)) else None
-
-    def put(self, sources: list[Tensor], weight: Tensor) -> None:
-        """Remember a weight and copies of its sources."""
-        self.sources, self.weight = [source.detach().clone() for source in sources], weight
-
-    def clear(self) -> None:
-        """Forget the weight."""
-        self.weight, self.sources = None, []
-
-    def recall(self, frozen: bool, sources: Callable[[], list[Tensor]], make: Callable[[], Tensor]) -> Tensor:
-        """Return what `make` makes: anew where something may be learned, else once for equal sources.
-
-        Args:
-            frozen: Whether nothing is learned, so that the weight can be kept.
-            sources: -> everything that the weight is made from.
-            make: -> the weight.
-        """
-        if not frozen:
-            self.clear()
-            return make()
-        found = sources()
-        kept = self.get(found)
-        if kept is None:
-            # A tensor made in inference mode could never meet autograd again.
-            with torch.inference_mode(False), torch.no_grad():
-                kept = make()
-                self.put(found, kept)
-        return kept
-
-
-def _equal(first: Tensor, second: Tensor) -> bool:
-    alike = first.dtype == second.dtype and first.device == second.device and first.shape == second.shape
-    return alike and torch.equal(first, second)

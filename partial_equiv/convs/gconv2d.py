@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from partial_equiv.convs.expand import KernelCache
+from partial_equiv.convs.cache import KernelCache
+from partial_equiv.convs.filters import PlainFilter, laid_out
 from partial_equiv.convs.permutation import bank_table, check_pixel_group
 from partial_equiv.errors import UserError
 from partial_equiv.groups import PlanarGroup
@@ -29,8 +30,9 @@ class GConv2d(nn.Module):
     Exactly equivariant where the sampling grid is symmetric, (size + 2 padding - dilation (kernel_size - 1) - 1) mod
     stride = 0 on both axes; elsewhere only nearly (`partial_equiv.audit.check_exactness`).
 
-    The factors of a split filter are w[o, i, h, x] = p[o, i, h] s[o, i, x] ("g") or p[o, i, h] s[o, x] ("gc"); the
-    elements are mixed first, at the input's resolution, then space.
+    The factors of a split filter are w[o, i, h, x] = p[o, i, h] s[o, i, x] ("g") or p[o, i, h] s[o, x] ("gc"). With
+    "gc" channels and elements are mixed first, at the input's resolution, then space; "g" is multiplied out, for I
+    times as many features between two convolutions cost more than one dense convolution.
 
     Args:
         group: C1, C2, C4, D1, D2 or D4.
@@ -119,21 +121,28 @@ class GConv2d(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Convolve: [B, I, Y, X] or [B, I, G, Y, X] -> [B, O, G, Y', X']."""
         values = x if self.in_rep == "trivial" else x.flatten(1, 2)
-        if self.split is None:
-            out = self._convolve(values, self._kept("bank"))
+        if self.split == "gc":
+            mixed = laid_out(functional.conv2d(values, self._kept("mixing")))
+            out = self._convolve(mixed, self._kept("depthwise"), self.out_channels * self.no_elements).contiguous()
         else:
-            out = self._convolve(self._mix(values), self._kept("depthwise"), self.out_channels * self.no_elements)
+            out = self._convolve(values, self._kept("bank"))
         fields: Tensor = out.unflatten(1, (self.out_channels, self.no_elements))
         return fields if self.bias is None else fields + self.bias[:, None, None, None]
 
-    def _mix(self, values: Tensor) -> Tensor:
-        """Mix channels and elements pixel by pixel: [B, I * F, Y, X] -> [B, O * G, Y, X], I times as many with "g"."""
-        if self.split == "gc":
-            return functional.conv2d(values, self._kept("mixing"))
-        mixed = functional.conv2d(values, self._kept("mixing"), groups=self.in_channels)
-        # The channels that one output reads must lie next to one another.
-        grouped: Tensor = mixed.unflatten(1, (self.in_channels, -1)).transpose(1, 2).flatten(1, 2)
-        return grouped
+    def filters(self) -> tuple[PlainFilter, ...]:
+        """Return the plain convolutions that do the same in this order, on channels in the order (channel, element).
+
+        Raises:
+            UserError: the padding is not of zeros.
+        """
+        if self.padding_mode != "zeros":
+            raise UserError(f"padding_mode={self.padding_mode!r} is no plain convolution's here: give 'zeros'")
+        bias = None if self.bias is None else self.bias.repeat_interleave(self.no_elements)
+        weight = self._kept("depthwise" if self.split == "gc" else "bank")
+        spatial = PlainFilter(weight, bias, self.stride, self.padding, dilation=self.dilation)
+        if self.split != "gc":
+            return (spatial,)
+        return PlainFilter(self._kept("mixing")), spatial._replace(groups=len(weight))
 
     def _convolve(self, values: Tensor, weight: Tensor, groups: int = 1) -> Tensor:
         padding = self.padding
@@ -149,15 +158,13 @@ class GConv2d(nn.Module):
         return self.caches[name].recall(not (self.training or differentiable), lambda: weights, make)
 
     def mixing(self) -> Tensor:
-        """Return the 1x1 filters of a split: "gc" [O * G, I * F, 1, 1], "g" [I * O * G, F, 1, 1]."""
+        """Return the 1x1 filters of the split "gc", [O * G, I * F, 1, 1]."""
         taps = self.table[:, :, 0, 0].div(self.kernel_size**2, rounding_mode="floor")
         mixed = self.pointwise[:, :, taps].transpose(1, 2)  # [O, G, I, F]
-        if self.split == "g":
-            return mixed.permute(2, 0, 1, 3).flatten(0, 2)[..., None, None]
         return mixed.flatten(2, 3).flatten(0, 1)[..., None, None]
 
     def depthwise(self) -> Tensor:
-        """Return the spatial filters of a split, turned to each element: [O * G, I or 1, V, U]."""
+        """Return the spatial filters of the split "gc", turned to each element: [O * G, 1, V, U]."""
         taps = self.table[:, 0].remainder(self.kernel_size**2)
         return self.spatial.flatten(2)[:, :, taps].transpose(1, 2).flatten(0, 1)
 

@@ -4,9 +4,9 @@ Axes: B batch, C channels, G elements, Y X image.
 """
 
 from torch import Tensor
-from torch.nn import functional
 
 from partial_equiv.convs.feature_map import GroupFeatureMap
+from partial_equiv.convs.tiles import tile_maximum
 
 
 def spatial_max_pool(f: GroupFeatureMap, size: int = 2) -> GroupFeatureMap:
@@ -14,7 +14,7 @@ def spatial_max_pool(f: GroupFeatureMap, size: int = 2) -> GroupFeatureMap:
 
     Exactly equivariant to right-angle turns only where `size` divides both sides of the map.
     """
-    values = functional.max_pool2d(f.values.flatten(1, 2), size)
+    values = tile_maximum(f.values.flatten(1, 2), size)
     return f._replace(values=values.unflatten(1, f.values.shape[1:3]))
 
 

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from partial_equiv.convs.constant import constant
+from partial_equiv.convs.tiles import tile_maximum
 from partial_equiv.errors import UserError
 from partial_equiv.menu import choose
 
@@ -39,11 +41,11 @@ class GroupPool2d(nn.Module):
         """Pool."""
         flat = f.flatten(1, 2)
         if self.kind == "max":
-            pooled = functional.max_pool2d(flat, 2)
+            pooled = tile_maximum(flat, 2)
         elif self.kind == "avg":
             pooled = functional.avg_pool2d(flat, 2)
         else:
-            line = flat.new_tensor([1.0, 3.0, 3.0, 1.0]) / 8
+            (line,) = binomial(flat.dtype, flat.device)
             weight = torch.outer(line, line).expand(flat.shape[1], 1, 4, 4)
             pooled = functional.conv2d(flat, weight, stride=2, padding=1, groups=flat.shape[1])
         fields: Tensor = pooled.unflatten(1, f.shape[1:3])
@@ -52,6 +54,12 @@ class GroupPool2d(nn.Module):
     def extra_repr(self) -> str:
         """Say what is pooled how."""
         return self.kind
+
+
+@constant
+def binomial(dtype: torch.dtype, device: torch.device) -> tuple[Tensor]:
+    """Return the line (1 3 3 1) / 8."""
+    return (torch.tensor([1.0, 3.0, 3.0, 1.0], dtype=dtype, device=device) / 8,)
 
 
 class CosetPool(nn.Module):

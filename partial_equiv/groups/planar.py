@@ -47,7 +47,8 @@ class PlanarGroup(Group):
 
     def identity(self, dtype: torch.dtype = torch.float32, device: torch.device | str | None = None) -> Tensor:
         """Return the neutral element, shape [d]."""
-        return torch.tensor([0.0, 1.0][: self.dimension], dtype=dtype, device=device)
+        # 0, then 1 for the mirror: counted on the device, for a step that copied them would have to wait.
+        return torch.arange(self.dimension, dtype=dtype, device=device)
 
     def product(self, first: Tensor, second: Tensor) -> Tensor:
         """Return first * second, angles reduced to [0, 2 pi)."""

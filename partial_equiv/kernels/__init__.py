@@ -2,12 +2,12 @@
 
 from collections.abc import Callable
 
-from partial_equiv.kernels.kernel import Kernel, normalise_
+from partial_equiv.kernels.kernel import Kernel, normalise_, normalise_product_
 from partial_equiv.kernels.mfn import MultiplicativeFilterNetwork, make_fourier, make_gabor, make_magnet
 from partial_equiv.kernels.mlp import MLP
 from partial_equiv.kernels.siren import SIREN
 
-__all__ = ["KERNELS", "MLP", "SIREN", "Kernel", "MultiplicativeFilterNetwork", "normalise_"]
+__all__ = ["KERNELS", "MLP", "SIREN", "Kernel", "MultiplicativeFilterNetwork", "normalise_", "normalise_product_"]
 
 KERNELS: dict[str, Callable[..., Kernel]] = {
     "SIREN": SIREN,

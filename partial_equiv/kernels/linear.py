@@ -1,4 +1,4 @@
-"""A linear layer whose rows have their length and their direction learned apart."""
+"""Linear layers of kernels: of points in parts, and with rows whose length and direction are learned apart."""
 
 import torch
 from torch import Tensor, nn
@@ -33,6 +33,20 @@ class WeightNormLinear(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return W x + b: [..., h] -> [..., o]."""
         return functional.linear(x, self.weight, self.bias)
+
+
+def linear_of_parts(linear: nn.Linear | WeightNormLinear, parts: tuple[Tensor, ...]) -> Tensor:
+    """Return W x + b for points x in parts: each meets its own columns of W, then the products are spread and added.
+
+    Shape:
+        parts [..., c_1], [..., c_2], .., their leading axes broadcast, with c_1 + c_2 + .. columns of W -> [..., o].
+    """
+    weight = linear.weight
+    first, *others = weight.split([part.shape[-1] for part in parts], dim=-1)
+    total = functional.linear(parts[0], first, linear.bias)
+    for part, columns in zip(parts[1:], others, strict=True):
+        total = total + functional.linear(part, columns)
+    return total
 
 
 def make_linear(

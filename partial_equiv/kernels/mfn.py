@@ -13,6 +13,7 @@ from torch.distributions import Gamma
 
 from partial_equiv.errors import UserError
 from partial_equiv.kernels.kernel import Kernel
+from partial_equiv.kernels.linear import linear_of_parts
 
 FREQUENCY_SCALE = 256.0  # of the filters' weights over torch's default, shared by the published networks
 
@@ -33,9 +34,9 @@ class FourierFilter(nn.Module):
             self.linear.weight.mul_(scale)
         nn.init.uniform_(self.linear.bias, -math.pi, math.pi)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Return sin(W x + b): [..., c] -> [..., h]."""
-        return torch.sin(self.linear(x))
+    def forward(self, *x: Tensor) -> Tensor:
+        """Return sin(W x + b): [..., c], or parts of it, -> [..., h]."""
+        return torch.sin(linear_of_parts(self.linear, x))
 
 
 class GaborFilter(nn.Module):
@@ -63,12 +64,15 @@ class GaborFilter(nn.Module):
         with torch.no_grad():
             self.wave.linear.weight.mul_(widths)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Return the windowed wave: [..., c] -> [..., h]."""
+    def forward(self, *x: Tensor) -> Tensor:
+        """Return the windowed wave: [..., c], or parts of it, -> [..., h]."""
         square = self.gamma.square().expand_as(self.mu)
         # The square is multiplied out, so that no [..., h, c] tensor is made.
-        distance = (x.square() @ square.T) - 2 * (x @ (square * self.mu).T) + (square * self.mu.square()).sum(-1)
-        wave: Tensor = self.wave(x)
+        distance = (square * self.mu.square()).sum(-1)
+        widths = [part.shape[-1] for part in x]
+        for part, gamma, slope in zip(x, square.split(widths, -1), (square * self.mu).split(widths, -1), strict=True):
+            distance = distance + (part.square() @ gamma.T - 2 * (part @ slope.T))
+        wave: Tensor = self.wave(*x)
         return torch.exp(-0.5 * distance.clamp_min(0)) * wave
 
 
@@ -105,11 +109,12 @@ class MultiplicativeFilterNetwork(Kernel):
         self.linears = nn.ModuleList(linears)
         self.readout = nn.Linear(no_hidden, out_features)
 
-    def features(self, points: Tensor) -> Tensor:
-        """Return z_L: [..., c] -> [..., h]."""
-        z: Tensor = self.filters[0](points)
-        for make_wave, linear in zip(list(self.filters)[1:], self.linears, strict=True):
-            z = make_wave(points) * linear(z)
+    def features(self, *points: Tensor) -> Tensor:
+        """Return z_L: [..., c], or parts of it, -> [..., h]."""
+        first, *others = self.filters
+        z: Tensor = first(*points)
+        for make_wave, linear in zip(others, self.linears, strict=True):
+            z = make_wave(*points) * linear(z)
         return z
 
 

@@ -8,6 +8,7 @@ from torch.nn import functional
 
 from partial_equiv.errors import UserError
 from partial_equiv.kernels.kernel import Kernel
+from partial_equiv.kernels.linear import linear_of_parts
 from partial_equiv.menu import choose
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
@@ -79,7 +80,11 @@ class MLP(Kernel):
         self.layers = nn.Sequential(*layers)
         self.readout = nn.Linear(no_hidden, out_features)
 
-    def features(self, points: Tensor) -> Tensor:
-        """Return the last hidden layer's output: [..., c] -> [..., h]."""
-        features: Tensor = self.layers(points)
+    def features(self, *points: Tensor) -> Tensor:
+        """Return the last hidden layer's output: [..., c], or parts of it, -> [..., h]."""
+        first, *others = self.layers
+        assert isinstance(first, nn.Linear)
+        features = linear_of_parts(first, points)
+        for layer in others:
+            features = layer(features)
         return features

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from partial_equiv.errors import UserError
 from partial_equiv.kernels.kernel import Kernel
-from partial_equiv.kernels.linear import make_linear
+from partial_equiv.kernels.linear import linear_of_parts, make_linear, scale_
 
 
 class Sine(nn.Module):
@@ -43,9 +43,9 @@ class Sine(nn.Module):
         else:
             self.register_buffer("omega0", torch.full((1,), float(omega0)))
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Return sin(omega0 (W x + b)): [..., in] -> [..., out]."""
-        return torch.sin(self.omega0 * self.linear(x))
+    def forward(self, *x: Tensor) -> Tensor:
+        """Return sin(omega0 (W x + b)): [..., in], or parts of it, -> [..., out]."""
+        return torch.sin(self.omega0 * linear_of_parts(self.linear, x))
 
 
 class SIREN(Kernel):
@@ -98,7 +98,18 @@ class SIREN(Kernel):
         self.layers = nn.Sequential(*layers)
         self.readout = make_linear(no_hidden, out_features, bound=inner, weight_norm=weight_norm)
 
-    def features(self, points: Tensor) -> Tensor:
-        """Return the last sine layer's output: [..., c] -> [..., h]."""
-        features: Tensor = self.layers(points)
+    @torch.no_grad()
+    def start_as_factor_(self, no_coordinates: int) -> None:
+        """Scale the first weights to +-1/no_coordinates and draw the phases omega0 b uniform in [-pi, pi]."""
+        first = self.layers[0]
+        assert isinstance(first, Sine)
+        scale_(first.linear, torch.tensor(first.linear.weight.shape[1] / no_coordinates))
+        first.linear.bias.uniform_(-math.pi, math.pi).div_(first.omega0)
+
+    def features(self, *points: Tensor) -> Tensor:
+        """Return the last sine layer's output: [..., c], or parts of it, -> [..., h]."""
+        first, *others = self.layers
+        features: Tensor = first(*points)
+        for layer in others:
+            features = layer(features)
         return features

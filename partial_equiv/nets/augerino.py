@@ -54,18 +54,20 @@ def transform_images(images: Tensor, group: Group, elements: Tensor) -> Tensor:
     The value at x is the image's at h x, in pixels about the centre, so that sides of any length turn without shear.
     """
     height, width = images.shape[-2:]
+    grid = element_grid(group, elements, (height, width)).repeat_interleave(len(images), 0)
+    copies = images.repeat(len(elements), 1, 1, 1)
+    warped = functional.grid_sample(copies, grid.to(copies.dtype), align_corners=False)
+    return warped.reshape(len(elements), *images.shape)
+
+
+def element_grid(group: Group, elements: Tensor, size: tuple[int, int]) -> Tensor:
+    """Return where h^-1 applied to an image of `size` (Y, X) reads it, as `grid_sample` takes it: -> [G, Y, X, 2]."""
     matrix = group.matrix(elements)  # on (row, column); the warp wants (x, y) in units of half the sides
-    ratio = height / width
+    ratio = size[0] / size[1]
     a, b, c, d = matrix[:, 0, 0], matrix[:, 0, 1], matrix[:, 1, 0], matrix[:, 1, 1]
     zero = torch.zeros_like(a)
     theta = torch.stack([d, c * ratio, zero, b / ratio, a, zero], dim=-1).unflatten(-1, (2, 3))
-    no_elements, batch = len(elements), len(images)
-    grid = functional.affine_grid(
-        theta.repeat_interleave(batch, 0), [no_elements * batch, *images.shape[1:]], align_corners=False
-    )
-    copies = images.repeat(no_elements, 1, 1, 1)
-    warped = functional.grid_sample(copies, grid.to(copies.dtype), align_corners=False)
-    return warped.reshape(no_elements, *images.shape)
+    return functional.affine_grid(theta, [len(elements), 1, *size], align_corners=False)
 
 
 def check_augerino(kit: ConvKit, net: Mapping[str, Any]) -> None:

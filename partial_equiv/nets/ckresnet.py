@@ -18,7 +18,6 @@ from partial_equiv.convs import (
 from partial_equiv.errors import UserError
 from partial_equiv.nets.kit import ConvKit
 from partial_equiv.nets.widths import block_widths, check_blocks, map_sizes
-from partial_equiv.sampling import Sample
 
 
 class ResidualBlock(nn.Module):
@@ -49,7 +48,7 @@ class ResidualBlock(nn.Module):
         """Apply the block."""
         out = instance_norm(self.conv1(f, generator)).map(torch.relu).map(self.dropout)
         out = instance_norm(self.conv2(out, generator)).map(torch.relu)
-        shortcut = f if self.shortcut is None else self.shortcut(f, Sample(out.elements, out.weights))
+        shortcut = f if self.shortcut is None else self.shortcut(f, out.sample)
         out = self.norm(out.map(lambda values: values + shortcut.values))
         out = spatial_max_pool(out) if self.pool else out
         return out.map(torch.relu)

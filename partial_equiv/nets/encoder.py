@@ -14,7 +14,6 @@ from torch.nn import functional
 from partial_equiv.convs import BatchNorm
 from partial_equiv.errors import UserError
 from partial_equiv.nets.kit import ConvKit
-from partial_equiv.sampling import Sample
 
 LEAST_ANGLES = 16
 NO_FREQUENCIES = 4
@@ -36,7 +35,7 @@ class Code(NamedTuple):
         """The pose as (cosine, sine), of length 1; (1, 0) where the image has no direction at all: [B, 2]."""
         first = self.vectors[:, 0]
         length = first.norm(dim=-1, keepdim=True)
-        upright = torch.tensor([1.0, 0.0], dtype=first.dtype, device=first.device)
+        upright = torch.arange(1, -1, -1, dtype=first.dtype, device=first.device)  # (1, 0), made where it is needed
         # Chosen before the division: a gradient through 0 / 0 would be NaN.
         there = length > torch.finfo(first.dtype).tiny
         return torch.where(there, first, upright) / torch.where(there, length, torch.ones_like(length))
@@ -108,8 +107,7 @@ class GroupConvEncoder(InvariantEncoder):
         f = self.norms[0](self.lifting(framed(images, self.resolution))).map(functional.relu)
         f = self.norms[1](self.middle(f)).map(functional.relu)
         f = self.norms[2](self.whole(f)).map(functional.relu)
-        sample = Sample(f.elements, f.weights)
-        mixed = self.mix_norm(self.mix(f, sample)).map(functional.relu)
+        mixed = self.mix_norm(self.mix(f, f.sample)).map(functional.relu)
         z: Tensor = self.latent(mixed.values.flatten(2).mean(dim=-1))
         moments = circular_moments(f.values.flatten(2), f.elements[0, :, 0], NO_FREQUENCIES)
         return Code(z, turned_sum(moments, self.turn))

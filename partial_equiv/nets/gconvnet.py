@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from partial_equiv.convs import CosetPool, GConv2d, GroupPool2d, InRep
 from partial_equiv.errors import UserError
 from partial_equiv.nets.kit import ConvKit
-from partial_equiv.nets.pixelgroups import pixel_group, resolve_width
+from partial_equiv.nets.pixelgroups import pixel_group, pixel_split, resolve_width
 
 NO_CONVS = 7
 
@@ -24,7 +24,7 @@ class GConvNet(nn.Module):
         in_channels: Channels of the images.
         no_classes: Logits.
         size: (Y, X) of the images.
-        kit: Its group is C1, C2, C4, D1, D2 or D4.
+        kit: Its group is C1, C2, C4, D1, D2 or D4; its factorization that of the hidden filters.
         width: Channels of every layer, or "match:<parameters>"; published: 10 for C4, 20 for C1.
         pool_blocks: Convolutions, counted from 1, that end with a 2x2 maximum.
         dropout_blocks: Convolutions, counted from 1, that end with dropout of single features.
@@ -49,7 +49,7 @@ class GConvNet(nn.Module):
         dropout: float,
     ) -> None:
         super().__init__()
-        group = pixel_group(kit, "GConvNet")
+        group, split = pixel_group(kit, "GConvNet"), pixel_split(kit)
         check_layers([*pool_blocks, *dropout_blocks], dropout, size, len(pool_blocks))
 
         def assemble(channels: int) -> nn.Sequential:
@@ -57,7 +57,9 @@ class GConvNet(nn.Module):
             for number in range(1, NO_CONVS + 1):
                 first, last = number == 1, number == NO_CONVS
                 inputs, rep = in_channels if first else channels, in_rep(first)
-                conv = GConv2d(group, inputs, channels, 4 if last else 3, in_rep=rep, padding=0 if last else 1)
+                size, padding = (4, 0) if last else (3, 1)
+                own = None if first else split  # a lifting has no elements to split off
+                conv = GConv2d(group, inputs, channels, size, in_rep=rep, padding=padding, split=own)
                 layers += [conv, nn.BatchNorm3d(channels), nn.ReLU()]
                 layers += [nn.Dropout(dropout)] * (number in dropout_blocks)
                 layers += [GroupPool2d("max")] * (number in pool_blocks)

@@ -13,7 +13,7 @@ from partial_equiv.convs import CosetPool, GConv2d, GroupPool2d, Split, check_pi
 from partial_equiv.errors import UserError
 from partial_equiv.groups import PlanarGroup
 from partial_equiv.nets.kit import ConvKit
-from partial_equiv.nets.pixelgroups import pixel_group, resolve_width
+from partial_equiv.nets.pixelgroups import pixel_group, pixel_split, resolve_width
 
 Head = Literal["coset_max", "coset_mean", "flat"]
 Downsample = Literal["stride3", "stride4", "pool", "blur4"]
@@ -106,7 +106,7 @@ class GResNet(nn.Module):
         depth: 18 (stages of 2, 2, 2, 2 blocks) or 44 (7, 7, 7).
         width: Channels of the first stage, doubled from stage to stage, or "match:<parameters>".
         stage_widths: Channels of each stage instead; null goes by `width`.
-        split: Factorisation of the hidden filters: null, "g" or "gc" (see `GConv2d`).
+        split: Factorisation of the hidden filters: "g" or "gc" (see `GConv2d`); null goes by conv.factorization.
         head: "coset_max" or "coset_mean" over elements, or "flat": channels x elements.
         downsample: "stride3" (3x3, stride 2), "stride4" (4x4, stride 2), "pool" (3x3, then 2x2 mean) or "blur4".
         stem: "3x3" at full resolution, or "7x7" of stride 2 with a norm, a ReLU and a 3x3 maximum of stride 2.
@@ -137,7 +137,7 @@ class GResNet(nn.Module):
         group = pixel_group(kit, "GResNet")
         if depth not in LAYOUTS:
             raise UserError(f"net.depth={depth} is not one of: {', '.join(map(str, LAYOUTS))}")
-        blocks, recipe = LAYOUTS[depth], Recipe(group, split, downsample)
+        blocks, recipe = LAYOUTS[depth], Recipe(group, pixel_split(kit, split), downsample)
 
         def assemble(widths: list[int]) -> nn.ModuleDict:
             last = widths[-1] * (check_pixel_group(group) if head == "flat" else 1)

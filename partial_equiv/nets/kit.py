@@ -7,7 +7,16 @@ from typing import Any, Literal
 
 from torch import nn
 
-from partial_equiv.convs import Angle, GroupConv, LiftingConv, MakeKernel, Padding, PointwiseConv, check_size
+from partial_equiv.convs import (
+    Angle,
+    Factorization,
+    GroupConv,
+    LiftingConv,
+    MakeKernel,
+    Padding,
+    PointwiseConv,
+    check_size,
+)
 from partial_equiv.errors import UserError
 from partial_equiv.groups import Group, make_group
 from partial_equiv.kernels import Kernel
@@ -23,12 +32,15 @@ class ConvChoices:
         partial_equiv: Learn, in every group convolution, how much of the group to keep.
         bias: Learn a bias in lifting and group convolutions.
         initial_level: Share of the circle, in (0, 1], that learned intervals start from; specs of 0.1.0 have none.
+        factorization: Of the kernels of group convolutions, "full", "g" or "gc" (see `GroupConv`); a lifting has no
+            elements that "g" could split off.
     """
 
     padding: Literal["same", "valid"] | int
     partial_equiv: bool
     bias: bool
     initial_level: float = 1.0
+    factorization: Factorization = "full"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,6 +145,7 @@ class ConvKit:
             in_channels,
             out_channels,
             sampler=self.sampler(partial_equiv=False),
+            factorization="gc" if self.conv.factorization == "gc" else "full",
             **self._shared(padding, size, stride),
         )
 
@@ -150,6 +163,7 @@ class ConvKit:
             out_channels,
             sampler=self.sampler(partial_equiv=self.conv.partial_equiv) if self.resamples else None,
             no_samples=self.choices.no_samples,
+            factorization=self.conv.factorization,
             **self._shared(padding, size, stride),
         )
 
@@ -166,6 +180,7 @@ class ConvKit:
             padding=padding,
             bias=self.conv.bias,
             angle=self.kernel.angle,
+            factorization=self.conv.factorization,
         )
 
     def pointwise(self, in_channels: int, out_channels: int) -> PointwiseConv:

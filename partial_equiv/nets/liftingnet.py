@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from partial_equiv.convs import CosetPool, GConv2d
+from partial_equiv.errors import UserError
 from partial_equiv.nets.kit import ConvKit
 from partial_equiv.nets.pixelgroups import pixel_group
 
@@ -30,7 +31,7 @@ class LiftingNet(nn.Module):
     Shape:
         images [B, C, Y, X] -> logits [B, no_classes].
     Raises:
-        UserError: a group that does not permute pixels, or numbers below 1.
+        UserError: a group that does not permute pixels, a factorization, or numbers below 1.
     Source: Edixhoven et al. 2023, the demonstration of learned un-equivariance.
     """
 
@@ -48,6 +49,11 @@ class LiftingNet(nn.Module):
     ) -> None:
         super().__init__()
         group = pixel_group(kit, "LiftingNet")
+        if kit.conv.factorization != "full":
+            raise UserError(
+                f"net.type=LiftingNet has one lifting, which conv.factorization={kit.conv.factorization} cannot split: "
+                "set conv.factorization=full"
+            )
         self.lifting = GConv2d(
             group, in_channels, width, kernel_size, in_rep="trivial", stride=stride, padding=padding, bias=True
         )

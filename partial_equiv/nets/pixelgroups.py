@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-from partial_equiv.convs import BatchNorm, check_pixel_group
+from partial_equiv.convs import BatchNorm, Split, check_pixel_group
 from partial_equiv.errors import UserError
 from partial_equiv.groups import PlanarGroup
 from partial_equiv.nets.kit import ConvKit
@@ -36,6 +36,18 @@ def pixel_group(kit: ConvKit, name: str) -> PlanarGroup:
     if kit.norm is not BatchNorm:
         raise UserError(f"net.type={name} has batch normalisation alone: set net.norm=BatchNorm")
     return group
+
+
+def pixel_split(kit: ConvKit, split: Split = None) -> Split:
+    """Return the factorisation of the hidden filters: `net.split` where a network has one, else conv.factorization.
+
+    Raises:
+        UserError: the two ask for different ones.
+    """
+    asked: Split = None if kit.conv.factorization == "full" else kit.conv.factorization
+    if split is not None and asked is not None and split != asked:
+        raise UserError(f"net.split={split} and conv.factorization={asked} are two answers to one question: give one")
+    return split or asked
 
 
 def resolve_width(width: int | str, make: Callable[[int], nn.Module], name: str) -> int:

@@ -11,7 +11,6 @@ from partial_equiv.errors import UserError
 from partial_equiv.nets.ckresnet import CKResNet
 from partial_equiv.nets.kit import ConvKit
 from partial_equiv.nets.split_encoder import SplitEncoder, check_parts
-from partial_equiv.sampling import Sample
 
 
 class TurningReadout(nn.Module):
@@ -45,7 +44,7 @@ class TurningReadout(nn.Module):
         """Read out."""
         axes = (-2, -1)
         pooled = f.map(lambda values: torch.cat([values.amax(axes, True), values.mean(axes, True)], dim=1))
-        mixed: GroupFeatureMap = self.mix_norm(self.mix(pooled, Sample(f.elements, f.weights)))
+        mixed: GroupFeatureMap = self.mix_norm(self.mix(pooled, f.sample))
         return self.read(mixed.map(torch.relu))
 
     def read(self, f: GroupFeatureMap) -> Tensor:

@@ -63,13 +63,13 @@ class LayerRecord(NamedTuple):
 
     name: str
     kernels: Tensor
-    """[F, G, V, U]; F = 1 on the plane."""
+    """[F, G, V, U]; F = 1 on the plane, and for the spatial factor of a factorised kernel."""
     activations: Tensor
     """[B, G, Y, X], before norm and nonlinearity."""
     elements: Tensor
     """[G, d]."""
     input_elements: Tensor | None
-    """[F, d], None on the plane."""
+    """[F, d], None on the plane and for a spatial factor."""
 
 
 def record_layers(model: nn.Module, images: Tensor) -> list[LayerRecord]:
@@ -108,13 +108,13 @@ def _record(
     values, elements = output.values[:no_images], output.elements[0]
     channel = int(values.float().var(dim=(0, 2, 3, 4)).argmax())
     inputs = source.elements[0] if isinstance(source, GroupFeatureMap) else None
-    # Rows are (S, G, O), columns (I, F): see ContinuousConv.weight.
-    no_inputs = 1 if inputs is None else len(inputs)
+    # Rows are (S, G, O), columns (I, F): see ContinuousConv.weight. A spatial factor has no F, and I or 1 of the I.
+    no_inputs = max(kernel.shape[1] // layer.in_channels, 1)
     rows = kernel.reshape(-1, len(elements), layer.out_channels, *kernel.shape[1:])[0, :, channel]
-    mine = rows.reshape(len(elements), layer.in_channels, no_inputs, *kernel.shape[-2:])
+    mine = rows.reshape(len(elements), -1, no_inputs, *kernel.shape[-2:])
     strongest = int(mine.float().square().sum(dim=(0, 2, 3, 4)).argmax())
     kernels = mine[:, strongest].transpose(0, 1).cpu().float()
-    inputs = None if inputs is None else inputs.cpu()
+    inputs = None if inputs is None or no_inputs != len(inputs) else inputs.cpu()
     return LayerRecord(name, kernels, values[:, channel].cpu().float(), elements.cpu(), inputs)
 
 

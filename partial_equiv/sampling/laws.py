@@ -13,12 +13,17 @@ from torch import Tensor
 class Sample(NamedTuple):
     """Group elements drawn for a layer.
 
+    Args:
+        closure: Order of the symmetries of the pixel grid that are known to map the set onto itself from the left: 1
+            for none but the identity, 4 for quarter turns, 8 for flips too. It says how the elements are ordered, as
+            `Group.grid` does, so who replaces the elements has to reset it.
     Shape:
         elements [S, G, d]; weights [S, G] in [0, 1], None where every element counts fully.
     """
 
     elements: Tensor
     weights: Tensor | None = None
+    closure: int = 1
 
 
 def uniform(shape: tuple[int, ...], like: Tensor, generator: torch.Generator | None) -> Tensor:

@@ -64,8 +64,7 @@ class GridSampler(Sampler):
 
     def forward(self, no_sets: int = 1, generator: torch.Generator | None = None) -> Sample:
         """Return the grid, elements [1, G, d]."""
-        like = self.like()
-        return Sample(self.group.grid(self.no_samples, like.dtype, like.device).unsqueeze(0))
+        return grid_of(self)
 
 
 class RandomGridSampler(Sampler):
@@ -79,7 +78,9 @@ class RandomGridSampler(Sampler):
     def forward(self, no_sets: int = 1, generator: torch.Generator | None = None) -> Sample:
         """Return turns spread over the full circle, elements [S, G, d]."""
         offset = self.offset(no_sets, generator)
-        return Sample(self.group.from_angles(interval_angles(torch.ones_like(offset), self.no_rotations, offset)))
+        turns = interval_angles(torch.ones_like(offset), self.no_rotations, offset)
+        # A flip maps the offset u to 1 - u, and so to other elements.
+        return Sample(self.group.from_angles(turns), closure=4 if self.no_rotations % 4 == 0 else 1)
 
 
 class IntervalSampler(Sampler):
@@ -92,7 +93,7 @@ class IntervalSampler(Sampler):
         group: A group with all rotations (SE2, E2).
         no_samples: Elements per set.
         count: "all" keeps every turn at every level; "ceil" keeps ceil(n level), the published rule, under which
-            features jump as turns leave.
+            features jump as turns leave; each draw then waits for the device.
         initial_temperature: Gate temperature at the start of training.
         final_temperature: Gate temperature at its end.
         initial_level: Where the level starts, in (0, 1].
@@ -147,12 +148,18 @@ class SubsetSampler(Sampler):
 
     def forward(self, no_sets: int = 1, generator: torch.Generator | None = None) -> Sample:
         """Return the grid, elements [1, G, d], and its weights, [S, G]."""
-        like = self.like()
-        elements = self.group.grid(self.no_samples, like.dtype, like.device).unsqueeze(0)
+        elements, _, closure = grid_of(self)
         gates = _open_gates(self, no_sets, generator)
         turns = torch.cat([gates.new_ones(gates.shape[0], 1), gates[:, : self.no_rotations - 1]], dim=-1)
         weights = torch.cat([turns, turns * gates[:, -1:]], dim=-1) if self.group.mirror else turns
-        return Sample(elements, weights)
+        return Sample(elements, weights, closure)
+
+
+def grid_of(sampler: Sampler) -> Sample:
+    """Return the whole grid of a sampler's group, elements [1, G, d]."""
+    like = sampler.like()
+    elements = sampler.group.grid(sampler.no_samples, like.dtype, like.device).unsqueeze(0)
+    return Sample(elements, closure=1 if sampler.no_rotations % 4 else 8 if sampler.group.mirror else 4)
 
 
 def _declare(

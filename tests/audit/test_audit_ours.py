@@ -120,7 +120,7 @@ def test_the_domain_error_of_a_layer_is_that_of_its_values_at_turned_elements(ki
 class Replaceable(tuple):
     """A sample of elements without weights."""
 
-    elements, weights = property(lambda self: self[0]), None
+    elements, weights, closure = property(lambda self: self[0]), None, 1
 
     def __new__(cls, elements):
         return super().__new__(cls, (elements,))

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from partial_equiv.convs import GroupFeatureMap, LiftingConv
-from partial_equiv.convs.expand import KernelCache
+from partial_equiv.convs.cache import KernelCache
 from partial_equiv.groups import make_group
 from partial_equiv.kernels import KERNELS, MLP
 from partial_equiv.sampling import Sample
@@ -31,7 +31,7 @@ MAKERS = {
 
 def first_part(kernel):
     """Return a part of the kernel that every evaluation calls once."""
-    return kernel.layers if hasattr(kernel, "layers") else kernel.filters[0]
+    return kernel.layers[1 if isinstance(kernel, MLP) else 0] if hasattr(kernel, "layers") else kernel.filters[0]
 
 
 class Layer:

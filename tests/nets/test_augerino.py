@@ -97,7 +97,7 @@ def test_logits_are_the_weighted_average_over_the_copies(name):
     if sampler.gates is not None:
         sampler.gates.data.fill_(-0.3)
     images = torch.randn(3, 1, 6, 6, dtype=torch.float64)
-    elements, weights = sampler(1)
+    elements, weights, _ = sampler(1)
     weights = [1.0] * 4 if weights is None else weights[0].tolist()
     logits = [net(warped(images, *h.tolist(), name=name)) for h in elements[0]]
     expected = sum(w * x for w, x in zip(weights, logits, strict=True)) / sum(weights)

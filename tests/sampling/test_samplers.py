@@ -24,7 +24,7 @@ from tests.sampling.cases import CASES, LEARNED, RANDOM, gated, make
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_shapes_dtypes_and_weights(case, no_sets, training, dtype):
     sampler = make(case).to(dtype).train(training)
-    elements, weights = sampler(no_sets)
+    elements, weights, _ = sampler(no_sets)
     dimension = make_group(CASES[case][0]).dimension
     sets = no_sets if case in RANDOM and training else 1
     assert elements.shape == (sets, CASES[case][1], dimension) and elements.dtype == dtype
@@ -173,7 +173,7 @@ def test_the_published_count_is_a_ceiling(name, number, level, count):
         group=make_group(name), no_samples=number, sampling_method="random", partial_equiv=True, count="ceil"
     ).double()
     sampler.level.data.fill_(level)
-    elements, weights = sampler.eval()(1)
+    elements, weights, _ = sampler.eval()(1)
     assert elements.shape[1] == count
     assert weights is None or weights.shape == (1, count)
     n, inside = count // (1 + (name == "E2")), min(max(level, 0.0), 1.0)
