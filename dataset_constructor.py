@@ -4,6 +4,8 @@ import functools
 from collections.abc import Mapping, Sized
 from typing import Any, NamedTuple
 
+import torch
+
 from partial_equiv.datasets import (
     DATASETS,
     DatasetInfo,
@@ -18,6 +20,8 @@ from partial_equiv.datasets import (
 )
 from partial_equiv.errors import UserError
 from partial_equiv.menu import bind, choose
+
+CPU = torch.device("cpu")
 
 
 class Loaders(NamedTuple):
@@ -52,8 +56,15 @@ def construct_info(cfg: Mapping[str, Any]) -> DatasetInfo:
     return recorded_info(info) if str(cfg["augment"]).lower() == "recorded" else info
 
 
-def construct_loaders(splits: Splits | ViewSplits | RecordedSplits, cfg: Mapping[str, Any]) -> Loaders:
+def construct_loaders(
+    splits: Splits | ViewSplits | RecordedSplits, cfg: Mapping[str, Any], device: torch.device = CPU
+) -> Loaders:
     """Return the loaders; `train.batch_size`, `no_workers` and `seed` of `cfg` are read.
+
+    Args:
+        splits: The data set.
+        cfg: The resolved configuration.
+        device: Where batches come; small sets in memory are kept there (see `make_loader`).
 
     Raises:
         UserError: a batch size or a number of workers out of range.
@@ -63,6 +74,7 @@ def construct_loaders(splits: Splits | ViewSplits | RecordedSplits, cfg: Mapping
         batch_size=cfg["train"]["batch_size"],
         seed=cfg["seed"],
         no_workers=cfg["no_workers"],
+        device=device,
     )
     # Terms that compare the views of a batch change their scale with its size, so a smaller last one is left out.
     return Loaders(

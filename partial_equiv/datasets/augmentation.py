@@ -32,10 +32,21 @@ class ImageSource(Protocol):
 
 
 class Augmentation(Protocol):
-    """A random change of training images, as a pure function of (seed, epoch, index)."""
+    """A random change of training images, as a pure function of (seed, epoch, index).
 
-    def fetch(self, images: ImageSource, index: Tensor, epoch: int) -> Tensor:
-        """Return the changed images at `index`, uint8 [B, C, Y, X]."""
+    Numbers are drawn on the host, from counters; pixels change where they are.
+    """
+
+    def draw(self, index: Tensor, epoch: int) -> Tensor:
+        """Return the numbers of each image, index int64 [B] on the CPU -> [B, D]."""
+
+    def fetch(self, images: ImageSource, index: Tensor, drawn: Tensor) -> Tensor:
+        """Return the images at `index`, changed by their numbers, uint8 [B, C, Y, X]; no host waits for the device."""
+
+
+def take(images: ImageSource, index: Tensor) -> Tensor:
+    """Return the images at `index` [B], which lies where they lie; whole images are copied, not pixels."""
+    return images.index_select(0, index) if isinstance(images, Tensor) else images[index]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,9 +64,30 @@ class CropFlip:
     padding: int
     seed: int
 
-    def fetch(self, images: ImageSource, index: Tensor, epoch: int) -> Tensor:
+    def draw(self, index: Tensor, epoch: int) -> Tensor:
+        """Return row and column of the window in the padded image, and 1 for a mirror; int64 [B] -> [B, 3]."""
+        top, left, coin = (uniform(self.seed, epoch, index.numpy(), number) for number in range(3))
+        no_offsets = 2 * self.padding + 1
+        return torch.from_numpy(np.stack([top * no_offsets, left * no_offsets, coin < 0.5], axis=1).astype(np.int64))
+
+    def fetch(self, images: ImageSource, index: Tensor, drawn: Tensor) -> Tensor:
         """Return the augmented images at `index`."""
-        return self(images[index], index, epoch)
+        return self.change(take(images, index), drawn)
+
+    def change(self, images: Tensor, drawn: Tensor) -> Tensor:
+        """Return a window of each padded image, by the numbers that `draw` gives, on the images' device.
+
+        Shape:
+            images [B, C, Y, X], drawn int64 [B, 3] -> [B, C, Y, X].
+        """
+        height, width = images.shape[-2:]
+        y, x = (torch.arange(side, device=images.device) for side in (height, width))
+        top, left, mirrored = drawn[:, :, None].unbind(1)
+        rows, columns = top + y, left + torch.where(mirrored.bool(), x.flip(0), x)
+        pixels = rows[:, :, None] * (width + 2 * self.padding) + columns[:, None, :]
+        padded = functional.pad(images, [self.padding] * 4).flatten(2)
+        # One table of pixels for all channels: an index of every axis would take five times as long.
+        return padded.gather(2, pixels.flatten(1)[:, None].expand(-1, images.shape[1], -1)).view(images.shape)
 
     def __call__(self, images: Tensor, index: Tensor, epoch: int) -> Tensor:
         """Return the augmented images.
@@ -63,24 +95,7 @@ class CropFlip:
         Shape:
             images [B, C, Y, X] and index [B] -> [B, C, Y, X].
         """
-        counters = index.numpy()
-        no_offsets = 2 * self.padding + 1
-        top, left = (
-            torch.from_numpy((uniform(self.seed, epoch, counters, draw) * no_offsets).astype(np.int64))
-            for draw in (0, 1)
-        )
-        mirrored = torch.from_numpy(uniform(self.seed, epoch, counters, 2) < 0.5)
-        height, width = images.shape[-2:]
-        rows, columns = torch.arange(height), torch.arange(width)
-        columns = torch.where(mirrored[:, None], columns.flip(0), columns)
-        padded = functional.pad(images, [self.padding] * 4)
-        sample, channel = torch.arange(len(images)), torch.arange(images.shape[1])
-        return padded[
-            sample[:, None, None, None],
-            channel[None, :, None, None],
-            (top[:, None] + rows)[:, None, :, None],
-            (left[:, None] + columns)[:, None, None, :],
-        ]
+        return self.change(images, self.draw(index, epoch).to(images.device))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,14 +117,17 @@ class InceptionCrop:
     size: tuple[int, int]
     seed: int
 
-    def fetch(self, images: ImageSource, index: Tensor, epoch: int) -> Tensor:
+    def draw(self, index: Tensor, epoch: int) -> Tensor:
+        """Return the numbers of each image in [0, 1), int64 [B] -> float64 [B, 41]."""
+        return torch.from_numpy(uniform(self.seed, epoch, index.numpy()[:, None], np.arange(4 * NO_TRIES + 1)))
+
+    def fetch(self, images: ImageSource, index: Tensor, drawn: Tensor) -> Tensor:
         """Return the augmented images at `index`, cut from the pictures as they are on disk."""
         assert isinstance(images, Pictures), "boxes are cut from pictures, which only sets on disk have"
-        draws = uniform(self.seed, epoch, index.numpy()[:, None], np.arange(4 * NO_TRIES + 1))
         return torch.stack(
             [
                 self.cut(images.store.picture(position), numbers)
-                for position, numbers in zip(index.tolist(), draws, strict=True)
+                for position, numbers in zip(index.tolist(), drawn.numpy(), strict=True)
             ]
         )
 

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from partial_equiv.datasets.augmentation import Augmentation, ImageSource
+from partial_equiv.datasets.augmentation import Augmentation, ImageSource, take
+from partial_equiv.datasets.epoch_table import Draw, EpochTable
 from partial_equiv.datasets.info import DatasetInfo
 from partial_equiv.datasets.normalisation import Normalisation
 
@@ -37,7 +38,8 @@ class Batch(NamedTuple):
 class ImageSet(Dataset[Batch]):
     """One split of a data set.
 
-    batch = (pixel / 255 - mean) / std, in float32, after the augmentation where there is one.
+    batch = (pixel / 255 - mean) / std, in float32, after the augmentation where there is one. A set lies on one device,
+    where its batches are made: self[index] = finish(fetch(index), normalise).
 
     Args:
         images: Pixels, in memory or read when asked for.
@@ -70,12 +72,34 @@ class ImageSet(Dataset[Batch]):
         self.augmentation = augmentation
         self.poses = None if poses is None else poses.float()  # some accelerators have no double precision
         self.epoch = 0
-        self.normalise = Normalisation(self.mean, self.std)
+        self.normalise = Normalisation(self.mean, self.std, labels.device)
+        self.drawn: Draw | None = None if augmentation is None else augmentation.draw
+        if augmentation is not None and self.in_memory:  # others are drawn by reading processes, batch by batch
+            self.drawn = EpochTable(augmentation.draw, len(labels), labels.device)
 
     @property
     def in_memory(self) -> bool:
         """Whether the pixels are held in memory rather than read from disk on demand."""
         return isinstance(self.images, Tensor)
+
+    @property
+    def no_bytes(self) -> int:
+        """Bytes of the pixels, where they are held in memory."""
+        return self.images.nbytes if isinstance(self.images, Tensor) else 0
+
+    def to(self, device: torch.device) -> "ImageSet":
+        """Return the same images on a device, for sets in memory; on the CPU nothing is copied."""
+        assert isinstance(self.images, Tensor), "images on disk have no device"
+        moved = ImageSet(
+            self.images.to(device),
+            self.labels.to(device),
+            mean=self.mean,
+            std=self.std,
+            augmentation=self.augmentation,
+            poses=None if self.poses is None else self.poses.to(device),
+        )
+        moved.set_epoch(self.epoch)
+        return moved
 
     def augmented(self, augmentation: Augmentation) -> "ImageSet":
         """Return the same images with an augmentation."""
@@ -97,13 +121,22 @@ class ImageSet(Dataset[Batch]):
 
     def __getitem__(self, index: int | Sequence[int] | Tensor) -> Batch:
         """Return the batch of the given positions; one position gives a batch of one."""
-        chosen = torch.as_tensor(index, dtype=torch.int64).reshape(-1)
-        if self.augmentation is None:
-            pixels = self.images[chosen]
+        return self.finish(self.fetch(index), self.normalise)
+
+    def fetch(self, index: int | Sequence[int] | Tensor) -> Batch:
+        """Return a batch before it is normalised, its images uint8: what reading processes do."""
+        chosen = torch.as_tensor(index, dtype=torch.int64, device=self.labels.device).reshape(-1)
+        if self.augmentation is None or self.drawn is None:
+            pixels = take(self.images, chosen)
         else:
-            pixels = self.augmentation.fetch(self.images, chosen, self.epoch)
+            pixels = self.augmentation.fetch(self.images, chosen, self.drawn(chosen, self.epoch))
         pose = None if self.poses is None or self.augmentation is not None else self.poses[chosen]
-        return Batch(self.normalise(pixels), self.labels[chosen], chosen, pose)
+        return Batch(pixels, self.labels[chosen], chosen, pose)
+
+    @staticmethod
+    def finish(batch: Batch, normalise: Normalisation) -> Batch:
+        """Return a fetched batch normalised, on the device where it lies."""
+        return batch._replace(images=normalise(batch.images))
 
     def __getitems__(self, index: Sequence[int]) -> Batch:
         """Return the batch of the given positions: the door that torch's DataLoader uses for whole batches."""

@@ -1,20 +1,25 @@
-"""Batches in an order that is a pure function of (seed, epoch)."""
+"""Batches in an order that is a pure function of (seed, epoch), on the device that learns from them."""
 
 from collections.abc import Iterator
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 from partial_equiv.datasets.counter import generator, uniform
 from partial_equiv.datasets.image_set import ImageSet
+from partial_equiv.datasets.normalisation import Normalisation
 from partial_equiv.datasets.recorded import RecordedViews
 from partial_equiv.datasets.view_set import ViewSet
 from partial_equiv.errors import UserError
 
 T = TypeVar("T")
 ExampleSet = ImageSet | ViewSet | RecordedViews
+CPU = torch.device("cpu")
+RESIDENT_SHARE = 1 / 4
+"""Of the memory of a device that is free when a loader is made: a split of more bytes of pixels is not kept there."""
+UNTOLD_FREE = 4 << 30  # bytes taken as free on devices that do not tell
 
 
 class BatchOrder(Sampler[Tensor]):
@@ -26,15 +31,19 @@ class BatchOrder(Sampler[Tensor]):
         shuffle: Permute by (seed, epoch); otherwise in order.
         drop_last: Leave out a smaller last batch.
         seed: Of the run.
+        device: Of the positions; they are made on the CPU and moved once an epoch.
     """
 
-    def __init__(self, no_images: int, *, batch_size: int, shuffle: bool, drop_last: bool, seed: int) -> None:
+    def __init__(
+        self, no_images: int, *, batch_size: int, shuffle: bool, drop_last: bool, seed: int, device: torch.device
+    ) -> None:
         """Start at epoch 0."""
         self.no_images = no_images
         self.batch_size = batch_size
         self.shuffle = shuffle
         self.drop_last = drop_last
         self.seed = seed
+        self.device = device
         self.epoch = 0
 
     def __len__(self) -> int:
@@ -48,29 +57,75 @@ class BatchOrder(Sampler[Tensor]):
         if self.shuffle:
             mixed = int(uniform(self.seed, self.epoch)[0] * 2**53)
             order = torch.randperm(self.no_images, generator=generator(mixed))
+        order = order.to(self.device)
         for start in range(0, len(self) * self.batch_size, self.batch_size):
             yield order[start : start + self.batch_size]
 
 
-class Loader(DataLoader[Any]):
-    """Torch's DataLoader over whole batches, `Batch` or `Views`, with the epoch as its only state."""
+class Fetched(Dataset[Any]):
+    """A set of which batches are fetched and no more: they are finished on the device that learns from them."""
 
-    def __init__(self, image_set: ExampleSet, order: BatchOrder, no_workers: int) -> None:
+    def __init__(self, image_set: ExampleSet) -> None:
+        """Keep the set."""
+        self.image_set = image_set
+
+    def __len__(self) -> int:
+        """Return the number of examples."""
+        return len(self.image_set)
+
+    def __getitem__(self, index: Tensor) -> Any:
+        """Return a batch of bytes, and of what is to be done to them."""
+        return self.image_set.fetch(index)
+
+
+class Loader(DataLoader[Any]):
+    """Torch's DataLoader over whole batches, `Batch` or `Views`, with the epoch as its only state.
+
+    Batches come on `device`. A resident set lies there as bytes and its batches are made there: the host only says
+    which. Another set is fetched on the host as bytes, by reading processes if it is on disk; batches are moved without
+    waiting (from pinned memory to CUDA), then normalised, and recorded augmentations made, on the device. On the CPU a
+    batch is made whole where it is fetched, and nothing is copied to keep.
+    """
+
+    def __init__(
+        self, image_set: ExampleSet, order: BatchOrder, no_workers: int, device: torch.device, *, resident: bool
+    ) -> None:
         """Fetch each batch in one step.
 
         Torch draws a worker seed whenever a loader starts; a private generator keeps that from moving the global one.
         """
         self.image_set = image_set
         self.order = order
-        private = generator(order.seed)
+        self.device = device
+        self.resident = image_set.to(device) if resident else None
+        self.streams = not resident and device.type != "cpu"
+        self.normalise = Normalisation(image_set.mean, image_set.std, device)
         super().__init__(
-            image_set, sampler=order, batch_size=None, num_workers=no_workers, collate_fn=unchanged, generator=private
+            self.resident or (Fetched(image_set) if self.streams else image_set),
+            sampler=order,
+            batch_size=None,
+            num_workers=no_workers,
+            collate_fn=unchanged,
+            generator=generator(order.seed),
+            pin_memory=self.streams and device.type == "cuda",
         )
+
+    def __iter__(self) -> Any:
+        """Yield the batches of the epoch, on the device."""
+        batches = super().__iter__()
+        return map(self.finished, batches) if self.streams else batches
+
+    def finished(self, batch: Any) -> Any:
+        """Return a batch that was fetched on the host, moved and finished; what it has not stays None."""
+        tensors = (None if tensor is None else tensor.to(self.device, non_blocking=True) for tensor in batch)
+        return self.image_set.finish(type(batch)(*tensors), self.normalise)
 
     def set_epoch(self, epoch: int) -> None:
         """Choose order and augmentation of the next pass."""
         self.order.epoch = epoch
         self.image_set.set_epoch(epoch)
+        if self.resident is not None:
+            self.resident.set_epoch(epoch)
 
 
 def unchanged(batch: T) -> T:
@@ -79,9 +134,19 @@ def unchanged(batch: T) -> T:
 
 
 def make_loader(
-    image_set: ExampleSet, *, batch_size: int, shuffle: bool, drop_last: bool, seed: int, no_workers: int
+    image_set: ExampleSet,
+    *,
+    batch_size: int,
+    shuffle: bool,
+    drop_last: bool,
+    seed: int,
+    no_workers: int,
+    device: torch.device = CPU,
 ) -> Loader:
     """Return a loader that yields `Batch`, or `Views` for a set of views.
+
+    Sets in memory are kept on a device other than the CPU if their pixels take at most a quarter (`RESIDENT_SHARE`) of
+    the memory that is free there now.
 
     Args:
         image_set: The split.
@@ -90,6 +155,7 @@ def make_loader(
         drop_last: Leave out a smaller last batch.
         seed: Of the run.
         no_workers: Reading processes, for images on disk; images in memory are fetched faster without.
+        device: Where batches are made and come.
 
     Raises:
         UserError: `batch_size` below 1, `no_workers` below 0, or no whole batch left.
@@ -98,9 +164,22 @@ def make_loader(
         raise UserError(f"train.batch_size={batch_size} is out of range: give 1 or more images")
     if no_workers < 0:
         raise UserError(f"no_workers={no_workers} is out of range: give 0 (read in the main process) or more")
-    order = BatchOrder(len(image_set), batch_size=batch_size, shuffle=shuffle, drop_last=drop_last, seed=seed)
+    resident = device.type != "cpu" and image_set.in_memory and image_set.no_bytes <= RESIDENT_SHARE * free(device)
+    order = BatchOrder(
+        len(image_set),
+        batch_size=batch_size,
+        shuffle=shuffle,
+        drop_last=drop_last,
+        seed=seed,
+        device=device if resident else CPU,
+    )
     if not len(order):
         raise UserError(
             f"train.batch_size={batch_size} leaves no whole batch of {len(image_set)} examples: give a smaller one"
         )
-    return Loader(image_set, order, 0 if image_set.in_memory else no_workers)
+    return Loader(image_set, order, 0 if image_set.in_memory else no_workers, device, resident=resident)
+
+
+def free(device: torch.device) -> int:
+    """Return the bytes that are free on a device, or what is taken for them where it does not tell."""
+    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else UNTOLD_FREE

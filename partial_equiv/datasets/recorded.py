@@ -4,6 +4,7 @@ Axes: N images of the set, B images of a batch, C channels, Y X pixels, P = 15 p
 """
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -11,8 +12,11 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from partial_equiv.datasets.augmentation import take
+from partial_equiv.datasets.epoch_table import EpochTable
 from partial_equiv.datasets.image_set import ImageSet, Splits
 from partial_equiv.datasets.info import DatasetInfo, with_notes
+from partial_equiv.datasets.normalisation import Normalisation
 from partial_equiv.datasets.recorded_ops import (
     PARAMETERS,
     SIMCLR,
@@ -30,11 +34,32 @@ NOTE = "each image beside two augmentations of it"
 FIXED_SEED = 0  # of validation and test: the same augmentations for all runs
 
 
+class Recipe(NamedTuple):
+    """Images of a batch as they are stored, and what is to be done to them.
+
+    Args:
+        images: As stored.
+        labels: Classes.
+        index: Positions in the split.
+        parameters: Of each view, the anchor first.
+        latents: The parameters, standardised.
+    Shape:
+        images uint8 [B, C, Y, X], labels int64 [B], index int64 [B], parameters and latents float32 [B, 3, P].
+    """
+
+    images: Tensor
+    labels: Tensor
+    index: Tensor  # type: ignore[assignment]  # hides tuple.index, which nothing needs of a batch
+    parameters: Tensor
+    latents: Tensor
+
+
 class RecordedViews(Dataset[Views]):
     """One split of a data set, each example an image as it is and two augmentations of it.
 
     latents = (parameters - mean) / std, of the law of the parameters; those of the anchor are what no augmentation
-    would have. The augmentations are a pure function of (seed, epoch, index), up to the rounding of float32.
+    would have. The augmentations are a pure function of (seed, epoch, index), up to the rounding of float32. A set lies
+    on one device, where its batches are made: self[index] = finish(fetch(index), normalise).
 
     Args:
         images: The split, without an augmentation.
@@ -57,7 +82,12 @@ class RecordedViews(Dataset[Views]):
         self.labels, self.mean, self.std = images.labels, images.mean, images.std
         self.latents = torch.zeros(len(images), 1, 0)
         self.groups: dict[str, Tensor] = {}
+        self.normalise = images.normalise
         self.epoch = 0
+        self.table: EpochTable | None = None
+        if isinstance(images.images, Tensor):  # others are drawn by reading processes, batch by batch
+            draw = functools.partial(self.rows, shape=images.images.shape[1:])
+            self.table = EpochTable(draw, len(images), images.labels.device)
 
     @property
     def no_objects(self) -> int:
@@ -68,6 +98,17 @@ class RecordedViews(Dataset[Views]):
     def in_memory(self) -> bool:
         """Whether the pixels are held in memory rather than read from disk on demand."""
         return self.images.in_memory
+
+    @property
+    def no_bytes(self) -> int:
+        """Bytes of the pixels, where they are held in memory."""
+        return self.images.no_bytes
+
+    def to(self, device: torch.device) -> "RecordedViews":
+        """Return the same images on a device, for sets in memory; on the CPU nothing is copied."""
+        moved = RecordedViews(self.images.to(device), law=self.law, seed=self.seed, varies=self.varies)
+        moved.set_epoch(self.epoch)
+        return moved
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the draw of the augmentations, where it varies."""
@@ -91,10 +132,29 @@ class RecordedViews(Dataset[Views]):
         Shape:
             index int64 [B] -> float64 [B, 3, P].
         """
+        return self.drawn(index, self.epoch, size, in_colour)
+
+    def drawn(self, index: Tensor, epoch: int, size: tuple[int, int], in_colour: bool) -> Tensor:
+        """Return the parameters of an epoch, the anchor's first, int64 [B] on the CPU -> float64 [B, 3, P]."""
         drawn = draw_parameters(
-            index, law=self.law, size=size, in_colour=in_colour, no_draws=2, seed=self.seed, epoch=self.epoch
+            index, law=self.law, size=size, in_colour=in_colour, no_draws=2, seed=self.seed, epoch=epoch
         )
         return torch.cat([neutral_parameters(size).expand(len(index), 1, -1), drawn], dim=1)
+
+    def rows(self, index: Tensor, epoch: int, *, shape: Sequence[int]) -> Tensor:
+        """Return parameters, and beside them the standardised ones.
+
+        Args:
+            index: Positions, on the CPU.
+            epoch: Of the run.
+            shape: Of an image: C, Y, X.
+        Shape:
+            int64 [B] -> float32 [B, 2, 3, P].
+        """
+        size, in_colour = (shape[1], shape[2]), shape[0] == 3
+        parameters = self.drawn(index, epoch, size, in_colour)
+        mean, deviation = standardisation(self.law, size, in_colour)
+        return torch.stack([parameters, (parameters - mean) / deviation], dim=1).float()
 
     def __len__(self) -> int:
         """Return the number of examples of an epoch."""
@@ -102,14 +162,26 @@ class RecordedViews(Dataset[Views]):
 
     def __getitem__(self, index: int | Sequence[int] | Tensor) -> Views:
         """Return the batch of the given positions; one position gives a batch of one."""
-        chosen = torch.as_tensor(index, dtype=torch.int64).reshape(-1)
-        pixels = self.images.images[chosen].float()
-        size, in_colour = (pixels.shape[2], pixels.shape[3]), pixels.shape[1] == 3
-        parameters = self.parameters(chosen, size=size, in_colour=in_colour)
-        augmented = augment(pixels.repeat_interleave(2, dim=0), parameters[:, 1:].flatten(0, 1)).unflatten(0, (-1, 2))
-        images = self.images.normalise(torch.cat([pixels[:, None], augmented], dim=1))
-        mean, deviation = standardisation(self.law, size, in_colour)
-        return Views(images, self.labels[chosen], chosen, ((parameters - mean) / deviation).float())
+        return self.finish(self.fetch(index), self.normalise)
+
+    def fetch(self, index: int | Sequence[int] | Tensor) -> Recipe:
+        """Return the images of a batch as they are stored, and their parameters: what reading processes do."""
+        chosen = torch.as_tensor(index, dtype=torch.int64, device=self.labels.device).reshape(-1)
+        pixels = take(self.images.images, chosen)
+        if self.table is None:
+            rows = self.rows(chosen, self.epoch, shape=pixels.shape[1:])
+        else:
+            rows = self.table(chosen, self.epoch)
+        return Recipe(pixels, self.labels[chosen], chosen, *rows.unbind(1))
+
+    @staticmethod
+    def finish(recipe: Recipe, normalise: Normalisation) -> Views:
+        """Return the batch of a recipe, augmented and normalised on the device where it lies."""
+        pixels = recipe.images.float()
+        parameters = recipe.parameters[:, 1:].flatten(0, 1)
+        augmented = augment(pixels.repeat_interleave(2, dim=0), parameters).unflatten(0, (-1, 2))
+        images = normalise(torch.cat([pixels[:, None], augmented], dim=1))
+        return Views(images, recipe.labels, recipe.index, recipe.latents)
 
     def __getitems__(self, index: Sequence[int]) -> Views:
         """Return the batch of the given positions: the door that torch's DataLoader uses for whole batches."""

@@ -6,6 +6,7 @@ Axes: B images, A draws of an image, T tries of a box, C channels, Y X pixels, P
 
 import dataclasses
 import functools
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -150,8 +151,7 @@ def augment(images: Tensor, parameters: Tensor) -> Tensor:
     changed = crop_flip(images, parameters[:, :4].to(images), flip)
     change_colours(changed, jitter, parameters[:, 6:10].long(), parameters[:, 10:14].to(images))
     if images.shape[1] == len(LUMA):
-        chosen = gray.nonzero()[:, 0]
-        changed[chosen] = brightness_of(changed[chosen]).expand(-1, len(LUMA), -1, -1)
+        change_some(changed, gray, take_colour)
     return changed
 
 
@@ -189,9 +189,32 @@ def change_colours(images: Tensor, jitter: Tensor, ranks: Tensor, amounts: Tenso
     no_changes = 4 if images.shape[1] == len(LUMA) else 2
     for place in range(len(ORDER)):
         for number, change in enumerate(changes[:no_changes]):
-            chosen = (jitter & (ranks[:, number] == place)).nonzero()[:, 0]
-            if len(chosen):
-                images[chosen] = change(images[chosen], amounts[chosen, number, None, None, None])
+            change_some(images, jitter & (ranks[:, number] == place), change, amounts[:, number, None, None, None])
+
+
+def change_some(images: Tensor, some: Tensor, change: Callable[..., Tensor], *amounts: Tensor) -> None:
+    """Change some images in place: those alone on the CPU, elsewhere all of them, of which some are kept.
+
+    A device does not know how many there are before it has counted, and the host would wait for that.
+
+    Args:
+        images: All.
+        some: Which change.
+        change: images [B, C, Y, X], amounts [B, 1, 1, 1] -> images.
+        amounts: Of all images.
+    Shape:
+        images [B, C, Y, X], some bool [B], amounts [B, 1, 1, 1].
+    """
+    if not images.is_cpu:
+        change_masked(images, some, change, *amounts)
+    elif len(chosen := some.nonzero()[:, 0]):
+        taken = (each.index_select(0, chosen) for each in (images, *amounts))
+        images.index_copy_(0, chosen, change(*taken))
+
+
+def change_masked(images: Tensor, some: Tensor, change: Callable[..., Tensor], *amounts: Tensor) -> None:
+    """Change some images in place without counting them; for the arguments see `change_some`."""
+    torch.where(some[:, None, None, None], change(images, *amounts), images, out=images)
 
 
 def brightness_of(images: Tensor) -> Tensor:
@@ -218,6 +241,11 @@ def change_contrast(images: Tensor, factor: Tensor) -> Tensor:
     return blend(images, brightness_of(images).mean(dim=(1, 2, 3), keepdim=True), factor)
 
 
+def take_colour(images: Tensor) -> Tensor:
+    """Return the images in grey, [B, 3, Y, X] -> the same."""
+    return brightness_of(images).expand(-1, len(LUMA), -1, -1)
+
+
 def change_saturation(images: Tensor, factor: Tensor) -> Tensor:
     """Return the images pulled to, or pushed from, grey; images [B, 3, Y, X], factor [B, 1, 1, 1]."""
     return blend(images, brightness_of(images), factor)
@@ -232,12 +260,15 @@ def change_hue(images: Tensor, shift: Tensor) -> Tensor:
     red, green, blue = images.unbind(1)
     value, low = images.amax(dim=1), images.amin(dim=1)
     chroma = value - low
-    safe = torch.where(chroma == 0, 1, chroma)
-    hue = torch.where(
-        value == red,
-        (green - blue) / safe,
-        torch.where(value == green, 2 + (blue - red) / safe, 4 + (red - green) / safe),
-    )
-    hue = (hue + 6 * shift[:, 0]).remainder_(6)  # in sixths of a turn, red is 0
-    parts = ((hue - 3).abs_() - 1, 2 - (hue - 2).abs_(), 2 - (hue - 4).abs_())
-    return torch.stack([low + chroma * part.clamp_(0, 1) for part in parts], dim=1)
+    safe = chroma.clamp(min=torch.finfo(chroma.dtype).tiny)
+    # A branch for each pixel costs more than all three answers, and lerp by 0 or 1 picks one exactly.
+    hue = torch.lerp((red - green).div_(safe).add_(4), (blue - red).div_(safe).add_(2), equal(value, green))
+    hue = torch.lerp(hue, (green - blue).div_(safe), equal(value, red))
+    hue = hue.add_(6 * shift[:, 0]).remainder_(6)  # in sixths of a turn, red is 0
+    parts = ((hue - 3).abs_().sub_(1), (hue - 2).abs_().neg_().add_(2), (hue - 4).abs_().neg_().add_(2))
+    return torch.stack([part.clamp_(0, 1).mul_(chroma).add_(low) for part in parts], dim=1)
+
+
+def equal(one: Tensor, other: Tensor) -> Tensor:
+    """Return 1 where two tensors are equal and 0 elsewhere, as numbers of their own kind."""
+    return torch.eq(one, other, out=torch.empty_like(one))

@@ -11,7 +11,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from partial_equiv.datasets.augmentation import take
 from partial_equiv.datasets.counter import uniform
+from partial_equiv.datasets.epoch_table import Draw, EpochTable
 from partial_equiv.datasets.info import DatasetInfo
 from partial_equiv.datasets.normalisation import Normalisation
 from partial_equiv.datasets.split import Cut
@@ -60,7 +62,8 @@ class ViewSet(Dataset[Views]):
 
     Example p shows object p // pairs_per_object, and the pair is a pure function of (seed, epoch, p), uniform over the
     V (V - 1) ordered pairs: no order, worker or resumed run can change it.
-    image = (pixel / 255 - mean) / std, in float32.
+    image = (pixel / 255 - mean) / std, in float32. A set lies on one device, where its batches are made:
+    self[index] = finish(fetch(index), normalise).
 
     Args:
         images: Pixels, in memory or read when asked for.
@@ -105,7 +108,9 @@ class ViewSet(Dataset[Views]):
         self.seed = seed
         self.groups = dict(groups or {})
         self.epoch = 0
-        self.normalise = Normalisation(self.mean, self.std)
+        self.normalise = Normalisation(self.mean, self.std, labels.device)
+        # Of images on disk, reading processes draw batch by batch.
+        self.drawn: Draw = EpochTable(self.draw, len(self), labels.device) if self.in_memory else self.draw
 
     @property
     def no_objects(self) -> int:
@@ -122,6 +127,27 @@ class ViewSet(Dataset[Views]):
         """Whether the pixels are held in memory rather than read from disk on demand."""
         return isinstance(self.images, Tensor)
 
+    @property
+    def no_bytes(self) -> int:
+        """Bytes of the pixels, where they are held in memory."""
+        return self.images.nbytes if isinstance(self.images, Tensor) else 0
+
+    def to(self, device: torch.device) -> "ViewSet":
+        """Return the same views on a device, for sets in memory; on the CPU nothing is copied."""
+        assert isinstance(self.images, Tensor), "images on disk have no device"
+        moved = ViewSet(
+            self.images.to(device),
+            self.latents.to(device),
+            self.labels.to(device),
+            mean=self.mean,
+            std=self.std,
+            pairs_per_object=self.pairs_per_object,
+            seed=self.seed,
+            groups=self.groups,
+        )
+        moved.set_epoch(self.epoch)
+        return moved
+
     def set_epoch(self, epoch: int) -> None:
         """Choose the draw of the pairs."""
         self.epoch = epoch
@@ -136,8 +162,7 @@ class ViewSet(Dataset[Views]):
         Shape:
             positions int64 [M], of views rather than of pairs -> float32 [M, C, Y, X].
         """
-        pixels = self.images[positions]
-        return pixels if pixels.dtype == torch.float32 else self.normalise(pixels)
+        return normalised(take(self.images, positions), self.normalise)
 
     def pairs(self, index: Tensor) -> Tensor:
         """Return which views the examples show in this epoch, as positions of `images_at`.
@@ -145,7 +170,11 @@ class ViewSet(Dataset[Views]):
         Shape:
             index int64 [B] -> int64 [B, 2].
         """
-        first, second = (uniform(self.seed, self.epoch, index.numpy(), draw) for draw in (FIRST, SECOND))
+        return self.drawn(index, self.epoch)
+
+    def draw(self, index: Tensor, epoch: int) -> Tensor:
+        """Return which views the examples show in an epoch, int64 [B] on the CPU -> [B, 2]."""
+        first, second = (uniform(self.seed, epoch, index.numpy(), number) for number in (FIRST, SECOND))
         one = torch.from_numpy(first * self.no_views).long()
         other = torch.from_numpy(second * (self.no_views - 1)).long()
         other += other >= one  # the views other than the first
@@ -161,14 +190,28 @@ class ViewSet(Dataset[Views]):
 
     def __getitem__(self, index: int | Sequence[int] | Tensor) -> Views:
         """Return the batch of the given positions; one position gives a batch of one."""
-        chosen = torch.as_tensor(index, dtype=torch.int64).reshape(-1)
+        return self.finish(self.fetch(index), self.normalise)
+
+    def fetch(self, index: int | Sequence[int] | Tensor) -> Views:
+        """Return a batch before it is normalised, its images as they are stored: what reading processes do."""
+        chosen = torch.as_tensor(index, dtype=torch.int64, device=self.labels.device).reshape(-1)
         positions = self.pairs(chosen)
-        images = self.images_at(positions.flatten()).unflatten(0, positions.shape)
+        images = take(self.images, positions.flatten()).unflatten(0, positions.shape)
         return Views(images, self.labels[self.objects(chosen)], chosen, self.latents.flatten(0, 1)[positions])
+
+    @staticmethod
+    def finish(batch: Views, normalise: Normalisation) -> Views:
+        """Return a fetched batch normalised, on the device where it lies."""
+        return batch._replace(images=normalised(batch.images, normalise))
 
     def __getitems__(self, index: Sequence[int]) -> Views:
         """Return the batch of the given positions: the door that torch's DataLoader uses for whole batches."""
         return self[index]
+
+
+def normalised(pixels: Tensor, normalise: Normalisation) -> Tensor:
+    """Return images for a network, [..., C, Y, X]; float32 numbers are used as they are."""
+    return pixels if pixels.dtype == torch.float32 else normalise(pixels)
 
 
 class ViewSplits(NamedTuple):
