@@ -42,6 +42,7 @@ SENTINELS: Mapping[str, tuple[list[Any], Any]] = {
 
 MAY_CHANGE_ON_RESUME = (
     "comment",
+    "compile",
     "cuda_visible_devices",
     "debug",
     "device",
@@ -55,6 +56,7 @@ MAY_CHANGE_ON_RESUME = (
 )
 """What a continued run may be told anew: how far, where and how it is watched, not what is computed."""
 MAY_CHANGE_ON_EVALUATE = (
+    "compile",
     "cuda_visible_devices",
     "dataset.download",
     "dataset.root",
@@ -63,6 +65,7 @@ MAY_CHANGE_ON_EVALUATE = (
     "debug",
     "device",
     "do",
+    "export",
     "no_workers",
     "run",
     "test",
@@ -88,9 +91,11 @@ class RootChoices:
     device: Literal["auto", "cpu", "cuda", "mps"]
     cuda_visible_devices: list[int] | int | None
     no_workers: int
+    compile: bool
     augment: str
     comment: str | int | float
-    do: Literal["train", "evaluate"]
+    do: Literal["train", "evaluate", "export"]
+    export: Literal["onnx", "torch", "both"]
     resume: str | None
     run: str | None
     pretrained: str | None
@@ -189,8 +194,10 @@ def check_root(plain: Mapping[str, Any]) -> None:
         raise UserError(f"seed={plain['seed']} is out of range: give 0 to {2**32 - 1}")
     if plain["resume"] and plain["run"]:
         raise UserError("resume= continues a run and run= uses a finished one: give one of them")
-    if bool(plain["run"]) != (plain["do"] == "evaluate"):
-        raise UserError("do=evaluate and run=<run folder> go together: give both, or resume=<run folder> to train on")
+    if bool(plain["run"]) != (plain["do"] in ("evaluate", "export")):
+        raise UserError(
+            "do=evaluate or do=export and run=<run folder> go together: give both, or resume=<run folder> to train on"
+        )
 
 
 def check_keys(kind: type, values: Mapping[str, Any], prefix: str) -> None:
@@ -226,7 +233,7 @@ def stored_config(folder: Path, asked: Mapping[str, Any], overrides: Sequence[st
     dataset = stored.get("dataset")
     if isinstance(dataset, dict):  # else the check of the keys says so
         stored["dataset"] = LATER_KEYS.get(str(dataset.get("type")), {}) | dataset
-    for path in (*may_change, "test"):
+    for path in (*may_change, "test", "export"):
         if one_kind(stored, asked, path.partition(".")[0]):
             take_up(stored, asked, path)
     for override in overrides:

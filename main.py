@@ -53,6 +53,8 @@ def run_job(cfg: DictConfig, output: Path, overrides: list[str]) -> None:
         dry_run(config)
     elif config["do"] == "evaluate":
         evaluate_run(config)
+    elif config["do"] == "export":
+        export_run(config)
     else:
         train_run(config, Path(config["resume"] or output), resume=config["resume"] is not None)
 
@@ -73,7 +75,7 @@ def train_run(config: dict[str, Any], path: Path, *, resume: bool) -> None:
 
     device = prepare(config)
     splits = construct_dataset(config)
-    loaders = construct_loaders(splits, config)
+    loaders = construct_loaders(splits, config, device)
     check_labels(config, splits.info)
     model = construct_model(config, splits.info).to(device)
     load_pretrained(model, config["pretrained"])
@@ -113,7 +115,7 @@ def evaluate_run(config: dict[str, Any]) -> None:
     path, device = Path(config["run"]), prepare(config)
     model = load_model(path).to(device)
     splits = construct_dataset(config)
-    loaders = construct_loaders(splits, config)
+    loaders = construct_loaders(splits, config, device)
     probes = construct_probes(config, splits.info, "test", splits.train, splits.test)
     max_steps = 2 if config["debug"] else None
     tested = construct_test(config, model, splits.info)
@@ -123,6 +125,17 @@ def evaluate_run(config: dict[str, Any]) -> None:
         print(f"wrote {write_artifact(path, name, artifact)}")
     summary = summarise(config, splits.info, model, read_progress(path) or Progress(""), numbers)
     print(closing(probes, summary_table(config, summary, model, path)))
+
+
+def export_run(config: dict[str, Any]) -> None:
+    """Write the network of a finished run as plain convolutions, read the files back and compare."""
+    from evaluation_constructor import bind_test
+    from partial_equiv.runs import write_exports
+    from reporter import exported_line
+
+    kinds = ["onnx", "torch"] if config["export"] == "both" else [config["export"]]
+    for file in write_exports(Path(config["run"]), kinds, hard_gates=bind_test(config).hard_gates):
+        print(exported_line(file))
 
 
 def dry_run(config: dict[str, Any]) -> None:

@@ -14,6 +14,7 @@ from partial_equiv.datasets import DatasetInfo, Law, Splits, ViewSplits
 from partial_equiv.nets import PIXEL_NETS, PLAIN_NETS, LayerSubset, SymmetryNet, learned_subsets
 from partial_equiv.probes import Artifact, Probe, device_of, evaluating
 from partial_equiv.runs import (
+    NetworkFile,
     device_name,
     environment_facts,
     write_standardised,
@@ -138,6 +139,14 @@ def export(folder: Path, model: nn.Module, splits: Splits | ViewSplits) -> None:
 def closing(probes: Mapping[str, Probe], table: str) -> str:
     """Return what a run says at its end: the words of its probes, then its table."""
     return "\n\n".join([words.rstrip() for probe in probes.values() if (words := probe.words())] + [table])
+
+
+def exported_line(file: NetworkFile) -> str:
+    """Return what there is to say of an exported file."""
+    agreement = file.agreement
+    figures = f"{file.no_bytes:,} bytes, {file.no_parameters:,} parameters, largest difference {file.difference:.2g}"
+    errors = f"{agreement.error:.2g} before and {agreement.plain_error:.2g} after"
+    return f"{file.path}: {figures}, equivariance error ({agreement.group}) {errors}"
 
 
 def law_of(dataset: Mapping[str, Any]) -> dict[str, Any] | None:

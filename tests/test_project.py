@@ -96,6 +96,7 @@ def test_what_the_library_imports_is_declared():
         "wandb",
         "tensorboard",
         "h5py",
+        "onnxruntime",
         "pytest",
     }
     for path in (ROOT / "partial_equiv").rglob("*.py"):

@@ -2,6 +2,7 @@
 
 from partial_equiv.runs.artifacts import write_artifact
 from partial_equiv.runs.environment import device_name, environment_facts
+from partial_equiv.runs.exports import NetworkFile, write_exports
 from partial_equiv.runs.folder import RunFolder, Sink, read_log
 from partial_equiv.runs.reading import FinishedRun, open_run, open_splits
 from partial_equiv.runs.responses import rotation_probabilities, turned_copies
@@ -11,6 +12,7 @@ from partial_equiv.runs.wandb_sink import make_wandb_sink
 
 __all__ = [
     "FinishedRun",
+    "NetworkFile",
     "RunFolder",
     "Sink",
     "device_name",
@@ -26,5 +28,6 @@ __all__ = [
     "save_state",
     "turned_copies",
     "write_artifact",
+    "write_exports",
     "write_standardised",
 ]
