@@ -40,8 +40,8 @@ format: $(STAMP) ## let ruff mend what it can
 	$(PYTHON) -m ruff format .
 	$(PYTHON) -m ruff check --fix .
 
-bench: $(STAMP) ## our time over the limit's time, one table
-	$(PYTHON) -m benchmarks $(ARGS)
+bench: $(STAMP) ## speed and memory, into BENCHMARKS.md; under 10 minutes (ARGS="--full", "conv growth --rounds 15")
+	$(PYTHON) -m benchmarks --page BENCHMARKS.md $(ARGS)
 
 oracle: $(STAMP) ## add escnn, e2cnn and lightly, so that the tests that compare with them run
 	$(INSTALL) --no-deps $(ORACLES)

@@ -6,11 +6,13 @@ import resource
 import torch
 import torchvision
 
-from benchmarks.timing import interleaved, table
+from benchmarks.choices import Choices
+from benchmarks.results import Cell, Goal, Judged, Table
+from benchmarks.timing import interleaved
 from partial_equiv.audit import audit, check_exactness
 
 BATCH, SIZE = 8, 224
-MOST_PLAN, MOST_AUDIT = 2, 30
+PLAN, AUDIT = Goal("plan of ResNet-50, seconds", 2, named=False), Goal("audit of ResNet-18, seconds", 30, named=False)
 
 
 @torch.no_grad()
@@ -20,29 +22,31 @@ def forward(model: torch.nn.Module, x: torch.Tensor) -> torch.Tensor:
     return output
 
 
-def report(no_rounds: int) -> str:
+def tables(choices: Choices) -> list[Table]:
     """Return the table."""
     torch.manual_seed(0)
     plain = torchvision.models.resnet18().eval()
     precise = torchvision.models.resnet18().eval().double()
     x = torch.randn(BATCH, 3, SIZE, SIZE)
     wide = torchvision.models.resnet50()
-    seconds = interleaved(
+    rounds = interleaved(
         {
             "plan": functools.partial(check_exactness, wide, SIZE, "C4"),
             "forward": functools.partial(forward, precise, x.double()),
             "audit": functools.partial(audit, plain, x, "C4"),
         },
-        no_rounds=no_rounds,
+        no_rounds=choices.no_rounds,
+        title="audit",
     )
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # KiB on Linux
-    rows = [
-        (f"plan of ResNet-50 at {SIZE} (at most {MOST_PLAN} s)", f"{seconds['plan']:.2f}", "-"),
-        (f"one pass of ResNet-18, float64, batch {BATCH}", f"{seconds['forward']:.2f}", "1.0"),
+    rows: tuple[tuple[Cell, ...], ...] = (
+        (f"plan of ResNet-50 at {SIZE}", Judged(rounds.seconds("plan"), PLAN), None),
+        (f"one pass of ResNet-18, float64, batch {BATCH}", rounds.seconds("forward"), 1.0),
         (
-            f"audit of ResNet-18 at {SIZE}, batch {BATCH}, C4 (at most {MOST_AUDIT} s)",
-            f"{seconds['audit']:.2f}",
-            f"{seconds['audit'] / seconds['forward']:.1f}",
+            f"audit of ResNet-18 at {SIZE}, batch {BATCH}, C4",
+            Judged(rounds.seconds("audit"), AUDIT),
+            rounds.ratio("audit", "forward"),
         ),
-    ]
-    return table(f"Audit (peak memory of the process {peak:.1f} GiB)", ("", "seconds", "over one pass"), rows)
+    )
+    note = f"Peak memory of the process {peak:.1f} GiB."
+    return [Table("Audit", ("", "seconds", "over one pass"), rows, (note,))]

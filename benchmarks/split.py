@@ -4,19 +4,23 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
 
-from benchmarks.timing import interleaved, table
+from benchmarks.choices import Choices
+from benchmarks.machine import ROOT
+from benchmarks.memory import resident
+from benchmarks.results import Cell, Goal, Judged, Table
+from benchmarks.timing import interleaved
 from partial_equiv import build
 from partial_equiv.datasets import Views
 from partial_equiv.latents import COLUMNS, LatentEncoding
 from partial_equiv.nets import SplitEncoder, make_predictor
 from partial_equiv.objectives import SelfSupervised, make_method
 
-TARGET = 1.1
+TIME = Goal("training step of SIE over that of VICReg", 1.1, named=False)
+MEMORY = Goal("memory of a step of SIE over that of VICReg", 1.1, named=False)
 SIZE, BATCH, CLASSES = 64, 64, 55
 WIDTHS = [2048, 2048, 2048]  # published
 SPEC: dict[str, Any] = {
@@ -108,44 +112,33 @@ def make_step(name: str) -> Callable[[], None]:
 def peak(name: str) -> float:
     """Return the GiB by which three steps raise the peak memory of this process."""
     run = make_step(name)
-    before = most_resident()
+    before = resident("VmHWM") / 2**30
     for _ in range(3):
         run()
-    return most_resident() - before
+    return resident("VmHWM") / 2**30 - before
 
 
-def most_resident() -> float:
-    """Return the peak of this program's resident memory in GiB; `getrusage` would count the one that started it."""
-    (line,) = (row for row in Path("/proc/self/status").read_text().splitlines() if row.startswith("VmHWM"))
-    return int(line.split()[1]) / 2**20  # KiB on Linux
-
-
-def report(no_rounds: int) -> str:
-    """Return the table."""
-    seconds = interleaved({name: make_step(name) for name in METHODS}, no_rounds=no_rounds)
+def tables(choices: Choices) -> list[Table]:
+    """Return the table; on the CPU, whatever the device."""
+    rounds = interleaved({name: make_step(name) for name in METHODS}, no_rounds=choices.no_rounds, title="split")
     memory = {}
     for name in METHODS:
         command = [sys.executable, "-m", "benchmarks.split", name]
-        memory[name] = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
-    header = (
-        "",
-        "seconds",
-        f"over VICReg (at most {TARGET})",
-        "memory of a step, GiB",
-        f"over VICReg (at most {TARGET})",
-    )
-    rows = [
+        found = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
+        memory[name] = json.loads(found.stdout)
+    rows: list[tuple[Cell, ...]] = [
+        ("VICReg", rounds.seconds("VICReg").median, None, memory["VICReg"], None),
         (
-            name,
-            f"{seconds[name]:.3f}",
-            f"{seconds[name] / seconds['VICReg']:.3f}",
-            f"{memory[name]:.2f}",
-            f"{memory[name] / memory['VICReg']:.3f}",
-        )
-        for name in METHODS
+            "SIE, linear predictor",
+            rounds.seconds("SIE").median,
+            Judged(rounds.ratio("SIE", "VICReg"), TIME),
+            memory["SIE"],
+            Judged(memory["SIE"] / memory["VICReg"], MEMORY),
+        ),
     ]
+    header = ("", "seconds", "over VICReg", "memory of a step, GiB", "over VICReg")
     size = f"published ResNet-18, projectors 2048-2048-2048, B {BATCH}, {SIZE}x{SIZE}"
-    return table(f"Training step of SIE and VICReg, {size}", header, rows)
+    return [Table(f"Training step of SIE and VICReg, {size}", header, tuple(rows))]
 
 
 if __name__ == "__main__":

@@ -1,40 +1,74 @@
-"""Interleaved timing: machines are noisy, so what is compared takes turns, and only ratios are reported."""
+"""Interleaved timing: machines are noisy, so what is compared takes turns, and ratios are taken round by round."""
 
-import platform
-import statistics
-import subprocess
+import math
+import sys
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 import torch
 
+from benchmarks.spread import Spread, spread
 
-def interleaved(candidates: Mapping[str, Callable[[], object]], *, no_rounds: int) -> dict[str, float]:
-    """Return the median seconds of each candidate over rounds in which every one runs once, after a warm-up."""
+SHORTEST = 0.02  # seconds: what is faster runs several times a round, so that the clock and the launch do not count
+MOST_REPEATS = 200
+
+
+@dataclass(frozen=True)
+class Rounds:
+    """Seconds of each candidate, one number a round."""
+
+    of: Mapping[str, list[float]]
+
+    def seconds(self, name: str) -> Spread:
+        """Return median and quartiles over the rounds."""
+        return spread(self.of[name])
+
+    def ratio(self, name: str, over: str) -> Spread:
+        """Return median and quartiles of the ratios that each round has."""
+        return spread([a / b for a, b in zip(self.of[name], self.of[over], strict=True)])
+
+
+def interleaved(candidates: Mapping[str, Callable[[], object]], *, no_rounds: int, title: str = "") -> Rounds:
+    """Return the seconds of each candidate over rounds in which every one runs, after a warm-up.
+
+    The order turns round from round to round, so that none always follows the same other one.
+    """
+    repeats = {name: warm_up(run) for name, run in candidates.items()}
     seconds: dict[str, list[float]] = {name: [] for name in candidates}
-    for index in range(no_rounds + 1):
-        for name, run in candidates.items():
-            start = time.perf_counter()
-            run()
-            if torch.cuda.is_available():
-                torch.cuda.synchronize()
-            if index:
-                seconds[name].append(time.perf_counter() - start)
-    return {name: statistics.median(values) for name, values in seconds.items()}
+    for index in range(no_rounds):
+        for name in list(candidates)[:: -1 if index % 2 else 1]:
+            seconds[name].append(timed(candidates[name], repeats[name]))
+    rounds = Rounds(seconds)
+    if title:
+        tell(f"{title}: " + ", ".join(f"{name} {rounds.seconds(name).median:.4g} s" for name in candidates))
+    return rounds
 
 
-def machine() -> str:
-    """Return one line that says what the numbers were measured on, and of which commit."""
-    git = ["git", "describe", "--always", "--dirty"]
-    commit = subprocess.run(git, capture_output=True, text=True, check=False).stdout.strip() or "unknown"
-    if torch.cuda.is_available():
-        device = torch.cuda.get_device_name()
-    else:
-        device = f"{platform.machine()} CPU, {torch.get_num_threads()} threads"
-    return f"{device}, torch {torch.__version__}, commit {commit}"
+def warm_up(run: Callable[[], object]) -> int:
+    """Run once for whatever happens once, and return how often a round has to run it."""
+    first = timed(run)
+    second = timed(run) if first < 1 else first
+    return min(MOST_REPEATS, max(1, math.ceil(SHORTEST / second)))
 
 
-def table(title: str, header: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
-    """Return a Markdown table."""
-    lines = [f"### {title}", "", "| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
-    return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows), ""])
+def timed(run: Callable[[], object], repeats: int = 1) -> float:
+    """Return the seconds of one run, the mean over repeats."""
+    wait()
+    start = time.perf_counter()
+    for _ in range(repeats):
+        run()
+    wait()
+    return (time.perf_counter() - start) / repeats
+
+
+def wait() -> None:
+    """Wait for a GPU that is in use."""
+    if torch.cuda.is_initialized():
+        torch.cuda.synchronize()
+
+
+def tell(line: str) -> None:
+    """Write a line to stderr: results go to stdout."""
+    sys.stderr.write(f"{line}\n")
+    sys.stderr.flush()
