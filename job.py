@@ -1,6 +1,7 @@
 """What a job needs before and around its training: seeds, a device, a run folder."""
 
 import importlib.util
+import logging
 import os
 import random
 import sys
@@ -28,6 +29,8 @@ def prepare(config: dict[str, Any]) -> torch.device:
     if visible is not None:
         numbers = [visible] if isinstance(visible, int) else visible
         os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, numbers))
+    if config.get("compile") and "TORCH_LOGS" not in os.environ:
+        torch._logging.set_logs(all=logging.ERROR)  # what the compiler warns of is nothing that a user can change
     random.seed(config["seed"])
     np.random.seed(config["seed"])
     torch.manual_seed(config["seed"])

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from torch import nn
 from torch.optim import Optimizer
 
+from compiling import check_compile
 from optim import make_adam, make_optimizer, parameter_groups
 from partial_equiv.datasets import DatasetInfo
 from partial_equiv.errors import UserError
@@ -22,7 +23,7 @@ from partial_equiv.objectives import (
     monotonic_penalty,
     published_weight_decay,
 )
-from partial_equiv.probes import Probe
+from partial_equiv.probes import Probe, device_of
 from schedules import Schedule, make_schedule
 from self_supervised_constructor import construct_self_supervised, notes_of
 from train_choices import (
@@ -57,6 +58,8 @@ class Stage(NamedTuple):
     """Batches whose gradients are averaged before a step."""
     notes: tuple[str, ...]
     """What to say before the first step."""
+    compile: bool = False
+    """Whether forward pass, loss and step are compiled."""
 
     @property
     def optimizer(self) -> Optimizer:
@@ -74,7 +77,7 @@ def construct_stages(
     """Return the stages of a training, in order.
 
     Args:
-        cfg: The resolved configuration; `train` is read.
+        cfg: The resolved configuration; `train` and `compile` are read.
         model: What is trained, on its device.
         steps_per_epoch: Batches of the training loader.
         probes: Measured after each epoch.
@@ -90,9 +93,21 @@ def construct_stages(
     for name, own in stage_choices(choices, tuple(objectives)).items():
         assert own.epochs is not None and own.lr is not None
         at_stage = replace(choices, epochs=own.epochs, lr=own.lr)
-        stages[name] = make_stage(name, objectives[name], at_stage, first_epoch, steps_per_epoch, probes)
+        stage = make_stage(name, objectives[name], at_stage, first_epoch, steps_per_epoch, probes)
+        stages[name] = compiled_stage(stage) if cfg.get("compile") else stage
         first_epoch += own.epochs
     return stages
+
+
+def compiled_stage(stage: Stage) -> Stage:
+    """Return a stage that is to be compiled.
+
+    Raises:
+        UserError: it cannot be.
+    """
+    check_compile(stage.objective, device_of(stage.objective))
+    note = "compile=True: the first step takes a minute or more; later runs find the compiled code in torch's cache"
+    return stage._replace(compile=True, notes=(*stage.notes, note))
 
 
 def construct_objectives(
@@ -170,7 +185,7 @@ def regularisers(choices: TrainChoices, method: ClassificationChoices) -> dict[s
     if choices.weight_decay and method.weight_decay_kind == "published":
         found["weight_decay"] = Regulariser(published_weight_decay, choices.weight_decay)
     if method.monotonic_decay_loss:
-        found["monotonic_decay"] = Regulariser(monotonic_penalty, method.monotonic_decay_loss)
+        found["monotonic_decay"] = Regulariser(monotonic_penalty, method.monotonic_decay_loss, kernels=False)
     return found
 
 

@@ -152,10 +152,55 @@ def project_(optimizer: Optimizer) -> None:
             level.clamp_(0, 1)
 
 
+def fused(optimizer: Optimizer) -> bool:
+    """Say whether one kernel takes the whole step, and can itself be told not to."""
+    return bool(getattr(optimizer, "_step_supports_amp_scaling", False))
+
+
+@torch.no_grad()
+def gated_step(optimizer: Optimizer, shut: Tensor) -> None:
+    """Take a step, or none where `shut`: parameters and state then keep every bit; state that came into being is 0.
+
+    Nothing waits for the device. A fused optimiser asks `found_inf` itself, as under a gradient scaler, and its hooks
+    change nothing that did not move; any other one does its step, and what it changed is put back.
+
+    Args:
+        optimizer: With or without hooks of its own.
+        shut: Truth value on the device of the parameters.
+    Shape:
+        shut [], bool.
+    """
+    if fused(optimizer):
+        optimizer.found_inf = shut.float()  # type: ignore[attr-defined]
+        optimizer.step()
+        return
+    before = {name: value.clone() for name, value in moving(optimizer, shut.device).items()}
+    optimizer.step()
+    after = moving(optimizer, shut.device)
+    torch._foreach_copy_(
+        list(after.values()), [torch.where(shut, before.get(name, 0), value) for name, value in after.items()]
+    )
+
+
+def moving(optimizer: Optimizer, device: torch.device) -> dict[str, Tensor]:
+    """Return every parameter that has a gradient, and all state but for counters that live elsewhere, by name."""
+    found = {
+        name: parameter
+        for group in optimizer.param_groups
+        for name, parameter in zip(group["names"], group["params"], strict=True)
+        if parameter.grad is not None
+    }
+    return found | {name: value for name, value in named_tensors(optimizer) if value.device == device}
+
+
 def scale_rates(optimizer: Optimizer, factor: float) -> None:
-    """Set every group's learning rate to `factor` times its peak, so that all groups rise and fall together."""
+    """Set every group's learning rate to `factor` times its peak, so that all groups rise and fall together.
+
+    A rate that is a tensor, as of a compiled step, is filled and stays the same tensor.
+    """
     for group in optimizer.param_groups:
-        group["lr"] = group["peak_lr"] * factor
+        rate = group["peak_lr"] * factor
+        group["lr"] = group["lr"].fill_(rate) if isinstance(group["lr"], Tensor) else rate
 
 
 def given(menu: Mapping[str, Callable[..., Any]], choices: Mapping[str, Any]) -> dict[str, Any]:

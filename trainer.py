@@ -1,25 +1,21 @@
 """The one training loop. It knows objectives and stages: it names no loss, unpacks no batch and asks no class."""
 
-import math
 import sys
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any, Protocol
 
-import torch
 from tqdm import tqdm
 
 from checkpointer import Progress, load_best, load_last, random_kept, read_progress, save_best, save_last
 from objective_constructor import Stage
 from optim import scale_rates
 from partial_equiv.errors import UserError
-from partial_equiv.objectives import Step
 from partial_equiv.probes import device_of
 from partial_equiv.runs import RunFolder
+from steps import Look, Steps
 from tester import Averages, evaluate, on_device, run_probes
-
-REFRESH = 0.25  # seconds between looks at a device that runs ahead of the host
 
 
 class Batches(Protocol):
@@ -95,13 +91,14 @@ def train(
     After each epoch a row is logged, the best weights so far are kept, and all that the next epoch depends on is saved:
     an interrupted epoch is done again from its start.
     """
+    steps = Steps(stage, device_of(stage.objective))
     for epoch in range(progress.epoch, stage.epochs):
         if tired(stage, progress):
             tell(f"no better value in {stage.patience} epochs: stopped early (train.patience={stage.patience})")
             break
         number, started = stage.first_epoch + epoch + 1, time.monotonic()
-        learned = train_epoch(stage, loaders.train, epoch, max_steps)
-        rate = stage.optimizer.param_groups[0]["lr"]
+        learned = train_epoch(steps, loaders.train, epoch, max_steps)
+        rate = float(stage.optimizer.param_groups[0]["lr"])
         judged = evaluate(stage.objective, loaders.validation, max_steps)
         stage.schedule.observe(judged[stage.objective.monitor])
         seconds = time.monotonic() - started
@@ -121,53 +118,32 @@ def train(
     return progress
 
 
-def train_epoch(stage: Stage, loader: Batches, epoch: int, max_steps: int | None) -> dict[str, float]:
+def train_epoch(steps: Steps, loader: Batches, epoch: int, max_steps: int | None) -> dict[str, float]:
     """Take one pass over the training batches and return the means of loss and metrics.
 
+    What the host wants to know of a step it reads a step later, so that the device always has work.
+
     Raises:
-        UserError: the loss is not finite.
+        UserError: the loss or its gradient is not finite.
     """
-    objective, optimizer = stage.objective, stage.optimizer
-    device = device_of(objective)
-    averages, looked = Averages(), time.monotonic()
-    objective.train()
+    stage, averages = steps.stage, Averages()
+    number_of_epoch, look = stage.first_epoch + epoch + 1, None
+    stage.objective.train()
     loader.set_epoch(stage.first_epoch + epoch)
     no_steps = min(len(loader), max_steps or len(loader))
-    with progress_bar(no_steps, f"epoch {stage.first_epoch + epoch + 1}") as bar:
-        for index, batch in enumerate(on_device(loader, device, max_steps)):
+    with progress_bar(no_steps, f"epoch {number_of_epoch}") as bar:
+        for index, batch in enumerate(on_device(loader, steps.device, max_steps)):
             number = epoch * stage.steps_per_epoch + index
-            objective.set_progress(number / (stage.epochs * stage.steps_per_epoch))
-            objective.set_step(number)
-            scale_rates(optimizer, stage.schedule.factor(number))
-            averages.add(take_step(stage, batch, device, index, no_steps))
-            if device.type == "cpu" or index + 1 == no_steps or time.monotonic() - looked > REFRESH:
-                means, looked = averages.means(), time.monotonic()
-                check_finite(means["loss"], stage, epoch, index)
-                shown = {name: f"{value:.4f}" for name, value in means.items() if "/" not in name}
-                bar.set_postfix(shown, refresh=False)
+            stage.objective.set_progress(number / (stage.epochs * stage.steps_per_epoch))
+            stage.objective.set_step(number)
+            factor = stage.schedule.factor(number)
+            scale_rates(stage.optimizer, factor)
+            averages.add(steps.take(batch, index, no_steps))
+            before, look = look, Look(steps, averages, index + 1, factor * stage.optimizer.param_groups[0]["peak_lr"])
+            if before is not None:
+                bar.set_postfix(in_short(before.means(number_of_epoch)), refresh=False)
             bar.update()
-    return averages.means()
-
-
-def take_step(stage: Stage, batch: Any, device: torch.device, index: int, no_steps: int) -> Step:
-    """Learn from one batch, the `index`-th of `no_steps`: a gradient, and with the last of `accumulate` ones a step."""
-    first = index - index % stage.accumulate
-    if index == first:
-        for optimizer in stage.optimizers:
-            optimizer.zero_grad(set_to_none=True)
-    with torch.autocast(device.type, torch.bfloat16, enabled=stage.precision == "bfloat16"):
-        step: Step = stage.objective(batch)
-    size = min(stage.accumulate, no_steps - first)
-    loss = step.loss if step.extra is None else step.loss + step.extra
-    (loss / size if size > 1 else loss).backward()
-    if index == first + size - 1:
-        if stage.gradient_clip is not None:
-            learning = [parameter for group in stage.optimizer.param_groups for parameter in group["params"]]
-            torch.nn.utils.clip_grad_norm_(learning, stage.gradient_clip)
-        for optimizer in stage.optimizers:
-            optimizer.step()
-    # Without its graph, so that no kernel outlives the step.
-    return step._replace(loss=step.loss.detach(), extra=None)
+    return look.means(number_of_epoch) if look is not None else {}
 
 
 def better(stage: Stage, progress: Progress, judged: Mapping[str, float]) -> bool:
@@ -185,20 +161,6 @@ def tired(stage: Stage, progress: Progress) -> bool:
     return stage.patience is not None and progress.best_value is not None and waited >= stage.patience
 
 
-def check_finite(loss: float, stage: Stage, epoch: int, index: int) -> None:
-    """Stop a training that has left the numbers.
-
-    Raises:
-        UserError: the mean loss of this epoch is not finite.
-    """
-    if not math.isfinite(loss):
-        lr = stage.optimizer.param_groups[0]["lr"]
-        raise UserError(
-            f"the loss is not finite any more (epoch {stage.first_epoch + epoch + 1}, step {index + 1}, lr {lr:.2g}): "
-            "lower train.lr, or set train.gradient_clip=1"
-        )
-
-
 def progress_bar(total: int, title: str) -> Any:
     """Return a bar on a terminal, and nothing in a pipe."""
     return tqdm(total=total, desc=title, unit="step", leave=False, dynamic_ncols=True, disable=not sys.stderr.isatty())
@@ -213,5 +175,10 @@ def in_words(learned: Mapping[str, float], judged: Mapping[str, float]) -> str:
     """Return the means of both phases as text."""
     phases = (("train", learned), ("validation", judged))
     return "  ".join(
-        f"{phase} " + " ".join(f"{k} {v:.4f}" for k, v in means.items() if "/" not in k) for phase, means in phases
+        f"{phase} " + " ".join(f"{name} {value}" for name, value in in_short(means).items()) for phase, means in phases
     )
+
+
+def in_short(means: Mapping[str, float]) -> dict[str, str]:
+    """Return the means that are shown, as text; names with a slash are details."""
+    return {name: f"{value:.4f}" for name, value in means.items() if "/" not in name}

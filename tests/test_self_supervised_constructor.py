@@ -19,6 +19,7 @@ from partial_equiv import UserError
 from partial_equiv.datasets import Views
 from partial_equiv.latents import COLUMNS
 from partial_equiv.sampling import samplers
+from steps import Steps
 from trainer import train_epoch
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -90,7 +91,7 @@ def test_every_row_composes_constructs_and_takes_steps(row):
         config["test"]["probes"]
     )
     before = {name: value.clone() for name, value in stage.objective.named_parameters()}
-    means = train_epoch(stage, loaders.train, 0, None)
+    means = train_epoch(Steps(stage, torch.device("cpu")), loaders.train, 0, None)
     assert all(math.isfinite(value) for value in means.values())
     assert set(stage.objective.method.terms) <= set(means)
     still = {name for name, value in stage.objective.named_parameters() if torch.equal(value, before[name])}
@@ -206,7 +207,7 @@ def test_heads_that_watch_leave_a_random_network_as_it_is():
         torch.manual_seed(0)
         model = construct_model(config, splits.info)
         stage = construct_stages(config, model, 2, info=splits.info)["self_supervised"]
-        train_epoch(stage, construct_loaders(splits, config).train, 0, None)
+        train_epoch(Steps(stage, torch.device("cpu")), construct_loaders(splits, config).train, 0, None)
         states.append({k: v for k, v in stage.objective.state_dict().items() if not k.startswith("online.")})
     assert states[0].keys() == states[1].keys()
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])

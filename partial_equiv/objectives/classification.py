@@ -52,14 +52,15 @@ class Classification(Objective):
     def forward(self, batch: Batch) -> Step:
         """Return cross entropy and accuracy of a batch."""
         regularised = self.training and bool(self.regularisers)
-        with recording(self.model) if regularised else contextlib.nullcontext(Record([], [], [])) as record:
+        kernels = any(regulariser.kernels for regulariser in self.regularisers.values())
+        with recording(self.model, kernels) if regularised else contextlib.nullcontext(Record([], [], [])) as record:
             scores = self.scores(batch.images)
             loss = functional.cross_entropy(scores.float(), batch.labels)
             hits = scores.argmax(dim=-1) == batch.labels
             # A share in double precision, where there is any, times the size of the batch is the count again.
             wide = torch.float32 if hits.device.type == "mps" else torch.float64
             metrics = {"accuracy": hits.to(wide).mean()}
-            for name, (term, weight) in self.regularisers.items() if regularised else ():
+            for name, (term, weight, _) in self.regularisers.items() if regularised else ():
                 value = term(record)
                 loss = loss + weight * value
                 metrics[name] = value.detach()

@@ -105,7 +105,7 @@ class SelfSupervised(Objective):
         self.check_widths(no_classes)
         columns = encoding.columns
         self.angles = [columns.index(name) for name in ANGLES] if set(ANGLES) <= set(columns) else []
-        self.online_every, self.step = online_every, 0
+        self.online_every, self.watching = online_every, True
         self.online = None
         if online_every is not None:
             seen = {name: sum(map(self.width_of, own)) for name, own in self.watched().items()}
@@ -132,7 +132,7 @@ class SelfSupervised(Objective):
         loss = torch.stack([self.weights[name] * value for name, value in values.items()]).sum()
         metrics = {name: value.detach() for name, value in values.items()}
         extra = None
-        if self.online is not None and (not self.training or self.step % (self.online_every or 1) == 0):
+        if self.online is not None and (not self.training or self.watching):
             extra, watched = self.watch(signals)
             metrics |= watched
         if not self.training:
@@ -149,7 +149,7 @@ class SelfSupervised(Objective):
 
     def set_step(self, step: int) -> None:
         """Take the number of the step, which says whether the probes learn."""
-        self.step = step
+        self.watching = step % (self.online_every or 1) == 0
 
     def watchers(self) -> nn.Module | None:
         """Return the online probes."""

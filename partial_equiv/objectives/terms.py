@@ -14,8 +14,8 @@ class Record(NamedTuple):
     """What the convolutions of a network used in one forward pass.
 
     Shape:
-        kernels: dense weights [S G O, I F, V, U] as they met the data, one per call; biases [O]; levels [], one per
-        group convolution that learns one, in module order.
+        kernels: dense weights [S G O, I F, V, U] of each call, or the factors of one that is factorised; biases [O];
+        levels [], one per group convolution that learns one, in module order.
     """
 
     kernels: list[Tensor]
@@ -27,10 +27,11 @@ Term = Callable[[Record], Tensor]
 
 
 class Regulariser(NamedTuple):
-    """A term and its factor in the loss."""
+    """A term, its factor in the loss, and whether it reads kernels, which hooks must write down."""
 
     term: Term
     weight: float
+    kernels: bool = True
 
 
 def published_weight_decay(record: Record) -> Tensor:
@@ -69,11 +70,12 @@ def monotonic_penalty(record: Record) -> Tensor:
 
 
 @contextmanager
-def recording(model: nn.Module) -> Iterator[Record]:
+def recording(model: nn.Module, kernels: bool = True) -> Iterator[Record]:
     """Within this context, write down what a forward pass uses; the hooks are gone after it, and so is every graph.
 
     Args:
         model: Any network that holds continuous convolutions.
+        kernels: Whether kernels are wanted; without them no hook is set.
     """
     convs = [module for module in model.modules() if isinstance(module, ContinuousConv)]
     levels = [conv.sampler.level for conv in convs if isinstance(conv, GroupConv) and conv.sampler is not None]
@@ -82,7 +84,7 @@ def recording(model: nn.Module) -> Iterator[Record]:
     def keep(_: nn.Module, __: object, kernel: Tensor) -> None:
         record.kernels.append(kernel)
 
-    handles = [conv.kernel_hook.register_forward_hook(keep) for conv in convs]
+    handles = [conv.kernel_hook.register_forward_hook(keep) for conv in convs if kernels]
     try:
         yield record
     finally:

@@ -19,9 +19,9 @@ from model_constructor import construct_model
 from objective_constructor import construct_stages
 from partial_equiv.datasets import Views
 from partial_equiv.ranks import RankBatchNorm, convert_norms
+from steps import Steps
 from tests.ranks.processes import written_by_two
 from tests.test_self_supervised_constructor import composed
-from trainer import take_step
 
 ROWS = ("sie", "simclr_equimod_rotation_color", "supervised")
 NO_PAIRS = 12
@@ -58,7 +58,7 @@ def one_step(row, rank=0, ranks=1, *, joint=True):
         convert_norms(objective)
         assert any(isinstance(module, RankBatchNorm) for module in objective.modules())
     wrapped = nn.parallel.DistributedDataParallel(objective) if ranks > 1 else objective
-    step = take_step(stage._replace(objective=wrapped), make_batch(rank, ranks), torch.device("cpu"), 0, 1)
+    step = Steps(stage._replace(objective=wrapped), torch.device("cpu")).take(make_batch(rank, ranks), 0, 1)
     gradients = {name: parameter.grad.clone() for name, parameter in objective.named_parameters()}
     values = {"loss": step.loss, **step.metrics}
     return {"values": values, "gradients": gradients, "state": dict(objective.state_dict())}
