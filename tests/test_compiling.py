@@ -112,9 +112,17 @@ def test_the_machine_code_computes_the_same(case):
 
 
 @pytest.mark.long
-def test_bfloat16_compiles():
-    """Two roundings apart: the compiled step keeps intermediate results in float32."""
-    check_one_graph(Case("CKResNet", "SE2", "interval", "gc"), "inductor", "train.precision=bfloat16", rtol=0.05)
+def test_a_step_in_bfloat16_compiles():
+    """Compiled, intermediate results stay in float32, so the gradients differ by roundings to 8 bits."""
+    stage, batch = make_stage(Case("CKResNet", "SE2", "interval", "gc"), "train.precision=bfloat16")
+    objective = stage.objective
+    eager, gradient, _ = gradients(objective, objective, batch, stage.precision)
+    compiled, found, _ = gradients(objective, compiled_forward(objective), batch, stage.precision)
+    assert counters["stats"]["unique_graphs"] == 1 and not counters["graph_break"]
+    assert float(compiled["loss"]) == pytest.approx(float(eager["loss"]), rel=0.01)
+    one, other = (torch.cat([named[name].flatten() for name in gradient]) for named in (found, gradient))
+    assert found.keys() == gradient.keys()
+    assert float(torch.cosine_similarity(one, other, dim=0)) > 0.99
 
 
 @pytest.mark.long
@@ -155,10 +163,8 @@ def some_parameters():
 
 
 @pytest.mark.long
-@pytest.mark.parametrize(
-    ("name", "choices"), [("SGD", {"momentum": 0.9, "nesterov": True}), ("LARS", {"momentum": 0.9, "eta": 0.01})]
-)
-def test_a_compiled_update_follows_the_eager_one_and_its_gate(name, choices):
+def test_a_compiled_update_follows_the_eager_one_and_its_gate():
+    name, choices = "LARS", {"momentum": 0.9, "eta": 0.01}
     mine, theirs = some_parameters(), some_parameters()
     compiled, eager = (make_optimizer(name, grouped(parameters), choices) for parameters in (mine, theirs))
     update, graphs = compiled_update(compiled), []
@@ -179,8 +185,9 @@ def test_a_compiled_update_follows_the_eager_one_and_its_gate(name, choices):
     assert graphs[1] == graphs[-1]  # the first two steps differ in what state there is, all others in numbers alone
 
 
-def test_fused_adam_stays_as_it_is():
-    optimizer = make_optimizer("Adam", grouped(some_parameters()), {})
+@pytest.mark.parametrize(("name", "choices"), [("Adam", {}), ("SGD", {"momentum": 0.9})])
+def test_what_is_few_kernels_already_stays_as_it_is(name, choices):
+    optimizer = make_optimizer(name, grouped(some_parameters()), choices)
     assert compiled_update(optimizer) is gated_step
     assert optimizer.param_groups[0]["lr"] == 0.05
 
