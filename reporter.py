@@ -180,12 +180,13 @@ def title_of(config: Mapping[str, Any]) -> str:
         data = f"{method} on {data}"
     if net["type"] in PLAIN_NETS:
         return f"{data} {net['type']} {net['backbone']}"
+    factors = [] if config["conv"].get("factorization", "full") == "full" else [config["conv"]["factorization"]]
     if net["type"] in PIXEL_NETS:
         size = config["dataset"].get("size")
-        return " ".join([data, net["type"], group["name"], *([f"{size} pixels"] if size else [])])
+        return " ".join([data, net["type"], group["name"], *factors, *([f"{size} pixels"] if size else [])])
     kept = "partial" if config["conv"]["partial_equiv"] else "full"
     words = [data, net["type"], group["name"], f"N={group['no_samples']}"]
-    return " ".join([*words, *([kept] if group["no_samples"] > 1 else []), config["kernel"]["type"]])
+    return " ".join([*words, *([kept] if group["no_samples"] > 1 else []), *factors, config["kernel"]["type"]])
 
 
 def summary_table(config: Mapping[str, Any], summary: Mapping[str, Any], model: nn.Module, path: Path | None) -> str:

@@ -41,3 +41,18 @@ def test_a_title_names_the_set_as_its_users_do():
         "kernel": {"type": "SIREN"},
     }
     assert title_of(config) == "MNIST-Rot60 SymmetryNet SE2 N=16 full SIREN"
+
+
+@pytest.mark.parametrize(
+    ("net", "title"), [("CKResNet", "CKResNet C4 N=4 full gc SIREN"), ("GConvNet", "GConvNet C4 gc")]
+)
+def test_a_title_says_how_kernels_are_factorised(net, title):
+    config = {
+        "dataset": {"type": "digits"},
+        "net": {"type": net},
+        "base_group": {"name": "C4", "no_samples": 4},
+        "conv": {"partial_equiv": False, "factorization": "gc"},
+        "kernel": {"type": "SIREN"},
+    }
+    assert title_of(config) == f"digits {title}"
+    assert " gc" not in title_of(config | {"conv": {"partial_equiv": False, "factorization": "full"}})
