@@ -14,6 +14,8 @@ from benchmarks.timing import Rounds, interleaved
 from partial_equiv.export import to_plain
 
 BATCH, SMALL = 64, 8
+SHORT = {8: 64, 16: 16}
+"""Images of a batch in the short run, by the number of elements: a full step of 16 on 64 images takes ten seconds."""
 IDEAL = "gc, fixed weights"
 
 
@@ -87,8 +89,9 @@ def tables(choices: Choices) -> list[Table]:
             if not choices.full and no_samples == 8:
                 rounds = trained(no_samples, everything, SMALL, choices, precision)
                 rows += rows_of(no_samples, SMALL, rounds, f"training step{suffix}", goals=False)
-            rounds = trained(no_samples, everything if choices.full else main, BATCH, choices, precision)
-            rows += rows_of(no_samples, BATCH, rounds, f"training step{suffix}", goals)
+            images = BATCH if choices.full else SHORT[no_samples]
+            rounds = trained(no_samples, everything if choices.full else main, images, choices, precision)
+            rows += rows_of(no_samples, images, rounds, f"training step{suffix}", goals)
             batch_size = BATCH if choices.full else SMALL
             names = everything if choices.full or no_samples == 8 else main
             rounds = evaluations(no_samples, names, batch_size, choices, precision)
@@ -104,9 +107,10 @@ def tables(choices: Choices) -> list[Table]:
 def plain_tables(choices: Choices) -> list[Table]:
     """Return the table of evaluation over the same plain network: of the network itself, and of its export."""
     rows: list[tuple[Cell, ...]] = []
+    batch_size = BATCH if choices.full else BATCH // 2
     for factorization in ("full", "gc"):
         for precision in choices.precisions:
-            job = published(8, factorization, BATCH, choices.device, precision)
+            job = published(8, factorization, batch_size, choices.device, precision)
             images = job.batch.images
             runs = {
                 "cached": job.evaluation,
@@ -115,7 +119,7 @@ def plain_tables(choices: Choices) -> list[Table]:
                     PlainCKResNet(no_elements=8, factors=factorization).to(images.device), images, precision
                 ),
             }
-            title = f"{factorization}, N 8, B {BATCH}" + ("" if precision == "float32" else f", {precision}")
+            title = f"{factorization}, N 8, B {batch_size}" + ("" if precision == "float32" else f", {precision}")
             rounds = interleaved(runs, no_rounds=choices.no_rounds, title=f"evaluation, {title}")
             rows += [
                 (f"{title}: {name}", rounds.seconds(name).median, Judged(rounds.ratio(name, "plain"), PLAIN_EVALUATION))

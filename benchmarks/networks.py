@@ -47,7 +47,7 @@ NETWORKS: Mapping[str, Network] = {
     "SplitCKResNet, SIE": Network(("train=sie", "net=SplitCKResNet", "conv=full", "dataset=digit_turns"), 16, 64, 256),
     "SplitEncoder ResNet-18, SIE": Network(("+experiment=sie/published",), 0, 16, 256),
 }
-IN_SHORT_MEMORY = (MAIN, MAIN_GC, "CKResNet T2", "Augerino CKResNet SE2", "GResNet-44 C4")
+IN_SHORT_MEMORY = (MAIN, MAIN_GC)
 
 
 def measured(name: str, network: Network, batch_size: int, choices: Choices, precision: str) -> tuple[Cell, ...]:

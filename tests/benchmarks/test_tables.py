@@ -88,8 +88,8 @@ def test_memory_is_a_ratio_to_the_bare_step_of_the_same_network(monkeypatch):
 
     monkeypatch.setattr(networks, "peaks", peaks)
     (table,) = checked(networks.memory_tables(QUICK))
-    assert [row[1] for row in table.rows] == 5 * [30.0] and [row[3] for row in table.rows] == 5 * [3.0]
-    assert [row[2].value if isinstance(row[2], Judged) else row[2] for row in table.rows] == 5 * [1.5]
+    assert [row[1] for row in table.rows] == 2 * [30.0] and [row[3] for row in table.rows] == 2 * [3.0]
+    assert [row[2].value if isinstance(row[2], Judged) else row[2] for row in table.rows] == 2 * [1.5]
     assert [request.batch_size for request in asked[:6]] == 6 * [64]  # as published, where there is a goal
 
 
@@ -97,7 +97,7 @@ def test_memory_is_a_ratio_to_the_bare_step_of_the_same_network(monkeypatch):
 def test_factorisations_are_compared(tiny, monkeypatch):
     (table,) = checked(factors.tables(QUICK))
     judged = [(row[0], row[2].goal.limit) for row in table.rows if isinstance(row[2], Judged)]
-    assert judged == [("training step, N 8, B 64: gc", 5), ("training step, N 16, B 64: gc", 8)]
+    assert judged == [("training step, N 8, B 64: gc", 5), ("training step, N 16, B 16: gc", 8)]
     full = [row for row in table.rows if row[0].endswith(": full")]
     assert all(row[2] == Spread(1.0, 1.0, 1.0) for row in full)
 
