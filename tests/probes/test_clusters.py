@@ -55,7 +55,10 @@ def test_augmentation_does_not_reach_a_probe():
     _, turned = make_set(12, seed=0)
 
     class Black:
-        def fetch(self, images, index, epoch):
+        def draw(self, index, epoch):
+            return torch.zeros(len(index), 0)
+
+        def fetch(self, images, index, drawn):
             return images[index] * 0
 
     batches = list(plain_batches(turned.augmented(Black())))
