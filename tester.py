@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from partial_equiv.datasets import moved
 from partial_equiv.objectives import Objective, Step
 from partial_equiv.probes import Probe, device_of, evaluating
 
@@ -31,11 +32,6 @@ class Averages:
     def means(self) -> dict[str, float]:
         """Return the means so far; this waits for the device."""
         return {name: float(total) / self.sizes[name] for name, total in self.totals.items()}
-
-
-def moved(batch: Any, device: torch.device) -> Any:
-    """Return a NamedTuple of tensors on a device; what a batch has not, such as poses that nobody knows, stays None."""
-    return type(batch)(*(None if tensor is None else tensor.to(device, non_blocking=True) for tensor in batch))
 
 
 def on_device(loader: Iterable[Any], device: torch.device, max_steps: int | None = None) -> Iterator[Any]:

@@ -14,7 +14,7 @@ from config_reader import read_config
 from dataset_constructor import construct_info
 from model_constructor import construct_model
 from objective_constructor import Stage, construct_stages
-from partial_equiv.datasets import Batch, Views
+from partial_equiv.datasets import Batch, Views, moved
 from steps import Steps
 
 PUBLISHED = "+experiment=partial_gcnn/rotMNIST_CKResNet_SE2_partial"
@@ -83,7 +83,7 @@ def make_job(*overrides: str, batch_size: int, device: str = "cpu", seed: int = 
     stage.objective.to(device).train()
     batch = random_batch(info, batch_size)
     steps = Steps(stage, torch.device(device))
-    return Job(model, stage, steps, type(batch)(*(move(entry, device) for entry in batch)))
+    return Job(model, stage, steps, moved(batch, torch.device(device)))
 
 
 def random_batch(info: Any, batch_size: int) -> Any:
@@ -108,8 +108,3 @@ def random_batch_like(batch: Any, batch_size: int) -> Any:
         return noise(shape, dtype=entry.dtype, device=entry.device)
 
     return type(batch)(*map(resized, batch))
-
-
-def move(entry: Any, device: str) -> Any:
-    """Return a tensor on the device, and anything else as it is."""
-    return entry.to(device) if isinstance(entry, Tensor) else entry

@@ -12,9 +12,8 @@ from config_reader import read_config
 from dataset_constructor import construct_info
 from model_constructor import construct_model
 from objective_constructor import construct_stages
-from partial_equiv.datasets import Batch, Views
+from partial_equiv.datasets import Batch, Views, moved
 from partial_equiv.nets import NETS, PIXEL_NETS, PLAIN_NETS
-from tester import moved
 
 ROOT = Path(__file__).resolve().parents[1]
 CONTINUOUS = ("SE2", "E2")

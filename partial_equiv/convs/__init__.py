@@ -11,10 +11,11 @@ from partial_equiv.convs.norm import NORMS, BatchNorm, LayerNorm, instance_norm
 from partial_equiv.convs.permutation import bank_table, check_pixel_group, element_index
 from partial_equiv.convs.pointwise import PointwiseConv
 from partial_equiv.convs.pool import element_mean, max_readout, mean_readout, spatial_max_pool
-from partial_equiv.convs.regular import CosetPool, GroupPool2d
+from partial_equiv.convs.regular import REDUCTIONS, CosetPool, GroupPool2d, binomial
 
 __all__ = [
     "NORMS",
+    "REDUCTIONS",
     "Angle",
     "BatchNorm",
     "ContinuousConv",
@@ -34,6 +35,7 @@ __all__ = [
     "Split",
     "apply_filters",
     "bank_table",
+    "binomial",
     "check_pixel_group",
     "check_room",
     "check_size",

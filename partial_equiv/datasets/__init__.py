@@ -21,7 +21,7 @@ from partial_equiv.datasets.imagenet import load_imagenet
 from partial_equiv.datasets.info import DatasetInfo
 from partial_equiv.datasets.latent_vectors import load_latent_vectors
 from partial_equiv.datasets.law import Law, parse_laws
-from partial_equiv.datasets.loader import Loader, make_loader
+from partial_equiv.datasets.loader import Loader, make_loader, moved
 from partial_equiv.datasets.mnist import load_mnist
 from partial_equiv.datasets.mnist6 import load_mnist6_180, load_mnist6_m
 from partial_equiv.datasets.mnist_12k import load_mnist_12k
@@ -85,6 +85,7 @@ __all__ = [
     "augment_training",
     "expected_info",
     "make_loader",
+    "moved",
     "object_split",
     "parse_laws",
     "recorded_info",

@@ -116,9 +116,8 @@ class Loader(DataLoader[Any]):
         return map(self.finished, batches) if self.streams else batches
 
     def finished(self, batch: Any) -> Any:
-        """Return a batch that was fetched on the host, moved and finished; what it has not stays None."""
-        tensors = (None if tensor is None else tensor.to(self.device, non_blocking=True) for tensor in batch)
-        return self.image_set.finish(type(batch)(*tensors), self.normalise)
+        """Return a batch that was fetched on the host, moved and finished."""
+        return self.image_set.finish(moved(batch, self.device), self.normalise)
 
     def set_epoch(self, epoch: int) -> None:
         """Choose order and augmentation of the next pass."""
@@ -126,6 +125,11 @@ class Loader(DataLoader[Any]):
         self.image_set.set_epoch(epoch)
         if self.resident is not None:
             self.resident.set_epoch(epoch)
+
+
+def moved(batch: Any, device: torch.device) -> Any:
+    """Return a NamedTuple of tensors on a device; what a batch has not, such as poses that nobody knows, stays None."""
+    return type(batch)(*(None if tensor is None else tensor.to(device, non_blocking=True) for tensor in batch))
 
 
 def unchanged(batch: T) -> T:

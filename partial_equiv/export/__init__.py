@@ -16,7 +16,7 @@ from partial_equiv.export.modules import (
     WeightedNorm,
 )
 from partial_equiv.export.networks import CONVERTERS
-from partial_equiv.export.plain import random_images, to_plain
+from partial_equiv.export.plain import compared_plain, random_images, to_plain
 
 __all__ = [
     "CONVERTERS",
@@ -36,6 +36,7 @@ __all__ = [
     "WeightedMean",
     "WeightedNorm",
     "compare",
+    "compared_plain",
     "export_network",
     "largest_difference",
     "random_images",

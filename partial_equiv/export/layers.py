@@ -20,6 +20,7 @@ from partial_equiv.convs import (
     LiftingConv,
     PlainFilter,
     PointwiseConv,
+    binomial,
 )
 from partial_equiv.export.field import Field, Part, draw
 from partial_equiv.export.modules import MaximumAndMean, OverElements, Scale, WeightedMean, WeightedNorm
@@ -148,7 +149,7 @@ def group_pool(pool: GroupPool2d, field: Field) -> Part:
 
 def _blur(field: Field) -> Part:
     count = field.channels * field.no_elements
-    line = field.sample.elements.new_tensor([1.0, 3.0, 3.0, 1.0]) / 8
+    (line,) = binomial(field.sample.elements.dtype, field.sample.elements.device)
     weight = torch.outer(line, line).repeat(count, 1, 1, 1)
     blur = _conv(PlainFilter(weight, stride=2, groups=count), 1)
     return Part([blur.requires_grad_(False)], halved(field))

@@ -4,17 +4,15 @@ Axes: B batch, C channels, G elements, Y X image. Features are [B, C * G, Y, X],
 """
 
 import copy
-from collections.abc import Callable
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from partial_equiv.convs import REDUCTIONS
 from partial_equiv.nets import LevelHead, SymmetryNet, framed
-from partial_equiv.symmetry import family_levels
-
-REDUCTIONS: dict[str, Callable[..., Tensor]] = {"max": torch.amax, "mean": torch.mean, "logsumexp": torch.logsumexp}
+from partial_equiv.symmetry import FAMILIES, family_levels
 
 
 class Scale(nn.Module):
@@ -211,8 +209,8 @@ class Levels(nn.Module):
     def __init__(self, net: SymmetryNet) -> None:
         super().__init__()
         self.head: LevelHead = copy.deepcopy(net.head)
-        last = net.head.last
-        self.register_buffer("ruled_out", net.restricted(last.weight.new_zeros(1, last.out_features - 6)).isinf())
+        logits = net.head.last.weight.new_zeros(1, len(FAMILIES))
+        self.register_buffer("ruled_out", net.restricted(logits).isinf())
 
     def forward(self, z: Tensor) -> Tensor:
         """Read off the level."""

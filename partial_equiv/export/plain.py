@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from partial_equiv.errors import UserError
-from partial_equiv.export.agreement import TOLERANCES, check, compare
+from partial_equiv.export.agreement import TOLERANCES, Agreement, check, compare
 from partial_equiv.export.field import image_field
 from partial_equiv.export.networks import convert
 from partial_equiv.sampling import samplers
@@ -18,7 +18,6 @@ from partial_equiv.sampling import samplers
 NO_IMAGES = 4
 
 
-@torch.no_grad()
 def to_plain(model: nn.Module, in_channels: int, size: tuple[int, int]) -> nn.Module:
     """Return a network as plain convolutions, norms and linear layers of torch.nn that does the same in evaluation.
 
@@ -39,6 +38,12 @@ def to_plain(model: nn.Module, in_channels: int, size: tuple[int, int]) -> nn.Mo
         UserError: a module without a plain form, elements that are drawn in evaluation too, a precision below float32,
             or a difference above what rounding allows.
     """
+    return compared_plain(model, in_channels, size)[0]
+
+
+@torch.no_grad()
+def compared_plain(model: nn.Module, in_channels: int, size: tuple[int, int]) -> tuple[nn.Module, Agreement]:
+    """Return what `to_plain` returns, and how far it agrees with the original."""
     tensor = next(iter([*model.parameters(), *model.buffers()]), torch.zeros(()))
     if tensor.dtype not in TOLERANCES:
         raise UserError(f"the network is of {tensor.dtype}: export it in float32 or float64, with model.float()")
@@ -47,8 +52,9 @@ def to_plain(model: nn.Module, in_channels: int, size: tuple[int, int]) -> nn.Mo
     images = random_images(in_channels, size, tensor)
     with _evaluating(model):
         plain = laid_out(convert(model, image_field(images)).module.eval().to(tensor))
-        check(compare(model, plain, images), tensor.dtype)
-    return plain
+        agreement = compare(model, plain, images)
+        check(agreement, tensor.dtype)
+    return plain, agreement
 
 
 def random_images(in_channels: int, size: tuple[int, int], like: Tensor) -> Tensor:

@@ -11,11 +11,10 @@ from partial_equiv.errors import UserError
 from partial_equiv.export import (
     FORMATS,
     Agreement,
-    compare,
+    compared_plain,
     export_network,
     largest_difference,
     random_images,
-    to_plain,
 )
 from partial_equiv.runs.atomic import write_atomically
 from partial_equiv.runs.environment import environment_facts
@@ -60,9 +59,8 @@ def write_exports(run: Path, kinds: Sequence[str], *, hard_gates: bool = False) 
     set_hard_gates(model, hard_gates)
     facts = facts_of(run)
     size = facts["size"][0], facts["size"][1]
-    plain = to_plain(model, facts["in_channels"], size)
+    plain, agreement = compared_plain(model, facts["in_channels"], size)
     images = random_images(facts["in_channels"], size, next(plain.parameters()))
-    agreement = compare(model, plain, images)
     facts["equivariance_error"] = {agreement.group: agreement.plain_error}
     no_parameters = sum(parameter.numel() for parameter in plain.parameters())
     files = []
