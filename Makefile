@@ -6,6 +6,8 @@ PYTHON := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 EXTRAS := wandb,test,dev
 UV := $(shell command -v uv 2>/dev/null)
+# Every test computes with one thread, so there is room for one a core; `make test ARGS=-n0` runs them in one process.
+PYTEST = $(PYTHON) -m pytest -n auto --dist worksteal
 INSTALL = $(if $(UV),$(UV) pip install --python $(PYTHON),$(PYTHON) -m pip install --disable-pip-version-check)
 
 # Peers that tests compare with. The published dependencies of escnn and e2cnn need a Fortran compiler or numpy 1, and the
@@ -25,10 +27,10 @@ run: $(STAMP) ## train on real digits and report (ARGS="key=value ...")
 	$(PYTHON) main.py $(ARGS)
 
 test: $(STAMP) ## the fast tests (ARGS="-k name")
-	$(PYTHON) -m pytest $(ARGS)
+	$(PYTEST) $(ARGS)
 
 test-long: $(STAMP) ## the slow tests alone
-	$(PYTHON) -m pytest -m long $(ARGS)
+	$(PYTEST) -m long $(ARGS)
 
 check: $(STAMP) ## format, lint, types and spelling; changes nothing
 	$(PYTHON) -m ruff format --check .

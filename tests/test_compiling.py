@@ -130,6 +130,7 @@ def test_a_penalty_of_levels_is_in_the_graph():
     check_one_graph(Case("GCNN", "SE2", "interval", "full"), GRAPH, "train.monotonic_decay_loss=0.1", "net.no_blocks=2")
 
 
+@pytest.mark.long
 def test_steps_and_rates_compile_nothing_anew(monkeypatch):
     """Levels, temperatures, rates and online heads change from step to step; a ragged last batch is one graph more."""
     monkeypatch.setattr(compiling.compiled_forward, "__defaults__", (GRAPH,))

@@ -51,6 +51,7 @@ def test_probes_leave_numbers_rows_and_files(cli):  # noqa: F811
     assert Path("both/audit_over_epochs.png").stat().st_size > 10_000
 
 
+@pytest.mark.long
 def test_watching_a_training_changes_nothing_of_it(cli):  # noqa: F811
     """The audit casts the network and draws noise of its own; weights and random numbers stay bit for bit."""
     for name, watched in (("plain", []), ("watched", ["train.probes=[audit,orbit]", "test.orbit.no_angles=null"])):

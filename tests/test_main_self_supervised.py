@@ -105,6 +105,7 @@ def expected_keys(parts):
 # --- Every method, every evaluation -------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("method", "data"), GRID)
 def test_a_method_learns_and_is_measured(cli, drawn, method, data):  # noqa: F811
     own = ["train.projectors.z.equi=8"] if method == "vicreg_part_invariant" else []

@@ -118,6 +118,7 @@ def test_labels_and_true_poses_are_for_scoring_alone(cli, tmp_path):  # noqa: F8
     assert first.keys() == second.keys() and all(torch.equal(first[key], second[key]) for key in first)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("stopped", [1, 2, 3])
 def test_a_resumed_inference_is_the_uninterrupted_one(cli, monkeypatch, stopped):  # noqa: F811
     """Stopped within the first stage, between the stages, and within the second one."""
@@ -211,6 +212,7 @@ def pictures(kind):
     }[kind]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", ["colour", "odd", "constant", "some constant", "one class", "floating"])
 def test_levels_are_numbers_whatever_the_images(cli, kind):  # noqa: F811
     images, labels = pictures(kind)
@@ -238,6 +240,7 @@ def test_images_that_cannot_be_measured_are_refused(cli, images, words):  # noqa
     assert code == 2 and words in err and "Traceback" not in err
 
 
+@pytest.mark.long
 def test_a_finished_inference_is_evaluated_again(cli):  # noqa: F811
     code, _, err = cli(*TINY, *UPRIGHT, LAWS, "test.probes=[symmetry]", "hydra.run.dir=run")
     assert code == 0, err
@@ -257,6 +260,7 @@ def test_images_without_labels_are_no_task_for_a_classifier(cli):  # noqa: F811
     assert code == 2 and "no labels" in err
 
 
+@pytest.mark.long
 def test_a_run_from_before_these_keys_goes_on(cli):  # noqa: F811
     """Its stored configuration has no keys of probes that came later, nor an initial level."""
     code, _, err = cli(*SMALL, "train.epochs=1", "hydra.run.dir=old")

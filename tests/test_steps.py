@@ -263,6 +263,7 @@ def one_step(stage, batch, step=0):
     return Look(steps, averages, 1, 0.1)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("case", covering(), ids=str)
 def test_no_step_waits_for_the_device(case):
     stage, batch = make_stage(case, "train.gradient_clip=1")

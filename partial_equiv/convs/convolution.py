@@ -13,8 +13,9 @@ from torch.nn import functional
 
 from partial_equiv.convs.cache import KernelCache
 from partial_equiv.convs.coset import make_coset
-from partial_equiv.convs.expand import Taps, expand_kernel, kernel_points
+from partial_equiv.convs.expand import expand_kernel, kernel_points
 from partial_equiv.convs.filters import Padding, PlainFilter, pad_same
+from partial_equiv.convs.taps import Taps
 from partial_equiv.errors import UserError
 from partial_equiv.groups import Group
 from partial_equiv.kernels import Kernel
@@ -28,7 +29,8 @@ class Inputs(NamedTuple):
     """The elements a convolution reads.
 
     Shape:
-        elements [S, F, d]; scale [S, F], what each counts in the mean, summing to 1; closure: see `Sample`.
+        elements [S, F, d]; scale [S, F], what each counts in the mean, [S, 1] where all count alike; closure as in
+        `Sample`.
     """
 
     elements: Tensor
@@ -104,19 +106,17 @@ class ContinuousConv(nn.Module, ABC):
         # Group arithmetic needs the full mantissa: autocast is for the convolution alone. Meta tensors know none.
         kind = outputs.device.type
         with torch.autocast(kind, enabled=False) if torch.amp.is_autocast_available(kind) else nullcontext():
-            table = None
+            coset = None
             if closure > 1:
                 no_inputs = None if others is None else others.shape[1]
                 size = None if taps is None else taps.size
-                chosen, table = make_coset(
-                    closure, self.group.mirror, outputs.shape[1], no_inputs, size, outputs.device
-                )
-                outputs = outputs.index_select(1, chosen)
+                coset = make_coset(closure, self.group.mirror, outputs.shape[1], no_inputs, size, outputs.device)
+                outputs = outputs.index_select(1, coset.representatives)
             positions = None if taps is None else taps.positions
             points = kernel_points(self.group, outputs, others, positions, self.angle)
             no_values = kernel.readout.bias.shape[0]
             channels = (self.out_channels, no_values // self.out_channels)
-            return expand_kernel(kernel, points, scale, taps, channels, table)
+            return expand_kernel(kernel, points, scale, taps, channels, coset)
 
 
 def _differentiable(kernel: Kernel, *tensors: Tensor) -> bool:

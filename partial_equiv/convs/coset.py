@@ -4,10 +4,11 @@ Where q is a symmetry of the pixel grid that maps the output elements, the input
     k((q h)^-1 x, (q h)^-1 h') = k(h^-1 (q^-1 x), h^-1 (q^-1 h')),
 so the kernel at q h is the kernel at h with taps and input elements permuted.
 
-Axes: G output elements, G' of them one for each coset, F input elements (1 on the plane), T live taps (1 without any).
+Axes: G output elements, G' of them one for each coset, S sample sets, F input elements (1 on the plane), T live taps (1
+    without any), V U kernel side, O products of channels.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from partial_equiv.convs.constant import constant
-from partial_equiv.convs.expand import live_taps
+from partial_equiv.convs.taps import live_taps
 
 Indices = NDArray[np.int64]
 
@@ -24,11 +25,15 @@ class Coset(NamedTuple):
     """Which elements stand for their cosets, and where the kernels of all elements are read.
 
     Shape:
-        representatives [G'], places of elements; table [G, F, T], flat places in [G', F, T].
+        representatives [G'], places of elements; rows, the representative of each of the G elements; places
+        [G, F * V * U], among the F * T values of the representative, F * T where a tap is dead; back [G, F * T], the
+        other way.
     """
 
     representatives: Tensor
-    table: Tensor
+    rows: tuple[int, ...]
+    places: Tensor
+    back: Tensor
 
 
 @constant
@@ -51,9 +56,66 @@ def make_coset(
     if no_inputs is not None:
         elements = _moved_elements(mirror, no_inputs, quarter, flip)
     taps = np.zeros((no_outputs, 1), dtype=np.int64) if size is None else _moved_taps(size, quarter, flip)
-    no_elements, no_taps = elements.shape[1], taps.shape[1]
-    table = (row[:, None, None] * no_elements + elements[:, :, None]) * no_taps + taps[:, None, :]
-    return Coset(torch.from_numpy(chosen).to(device), torch.from_numpy(table).to(device))
+    live = np.array(live_taps(size or 1))
+    no_elements, no_taps, no_pixels = elements.shape[1], len(live), (size or 1) ** 2
+    values = (elements[:, :, None] * no_taps + taps[:, None, :]).reshape(no_outputs, -1)
+    pixels = (np.arange(no_elements)[:, None] * no_pixels + live).reshape(-1)
+    places = np.full((no_outputs, no_elements * no_pixels), no_elements * no_taps)
+    places[:, pixels] = values
+    back = pixels[np.argsort(values, axis=1)]
+    tensors = (torch.from_numpy(part).to(device) for part in (chosen, places, back))
+    chosen_elements, places_of_pixels, back_to_values = tensors
+    return Coset(chosen_elements, tuple(row.tolist()), places_of_pixels, back_to_values)
+
+
+class _Place(torch.autograd.Function):
+    """The gradient of a permutation reads where `gather` would add up; each element is written where it stays."""
+
+    @staticmethod
+    def forward(context: Any, values: Tensor, coset: Coset) -> Tensor:
+        """Read values [S * G', O, F * T + 1] as weights [S * G, O, F * V * U]."""
+        context.coset, context.shape = coset, values.shape
+        rows = _rows(coset, len(values))
+        out = values.new_empty(len(rows), values.shape[1], coset.places.shape[1])
+        for index, row in enumerate(rows):
+            torch.gather(values[row], 1, _place(coset, index, values.shape[1]), out=out[index])
+        return out
+
+    @staticmethod
+    def backward(context: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        """Add up what the elements of each coset say."""
+        coset, total = context.coset, gradient.new_zeros(context.shape)
+        for index, row in enumerate(_rows(coset, len(total))):
+            back = coset.back[index % len(coset.rows)].expand(total.shape[1], -1)
+            total[row, :, :-1] += gradient[index].gather(1, back)
+        return total, None
+
+
+def place(values: Tensor, coset: Coset) -> Tensor:
+    """Return the kernels of all elements, permutations of those of the representatives, bit by bit.
+
+    Args:
+        values: The last one of every row is that of dead taps.
+        coset: Which permutations.
+    Shape:
+        values [S * G', O, F * T + 1] -> [S * G, O, F * V * U].
+    """
+    if torch.compiler.is_compiling():  # the compiler writes this loop into one buffer by itself
+        rows = _rows(coset, len(values))
+        read = [values[row].gather(1, _place(coset, index, values.shape[1])) for index, row in enumerate(rows)]
+        return torch.stack(read)
+    placed: Tensor = _Place.apply(values, coset)
+    return placed
+
+
+def _rows(coset: Coset, no_values: int) -> list[int]:
+    """Return the representative of each element of every set."""
+    no_chosen = len(coset.representatives)
+    return [number * no_chosen + row for number in range(no_values // no_chosen) for row in coset.rows]
+
+
+def _place(coset: Coset, index: int, no_channels: int) -> Tensor:
+    return coset.places[index % len(coset.rows)].expand(no_channels, -1)
 
 
 def _decompose(closure: int, mirror: bool, number: int) -> tuple[Indices, Indices, Indices]:

@@ -21,9 +21,10 @@ from partial_equiv.convs.convolution import (
     convolve,
     nominal_elements,
 )
-from partial_equiv.convs.expand import check_size, kernel_points, make_taps, mean_scale, nominal_taps, resolve_size
+from partial_equiv.convs.expand import check_size, kernel_points, mean_scale, resolve_size
 from partial_equiv.convs.feature_map import GroupFeatureMap
 from partial_equiv.convs.filters import Padding, PlainFilter, apply_filters, dense_filters, mixed_filters
+from partial_equiv.convs.taps import make_taps, nominal_taps
 from partial_equiv.errors import UserError
 from partial_equiv.groups import Group
 from partial_equiv.kernels import Kernel, normalise_, normalise_product_
@@ -89,7 +90,8 @@ class GroupConv(ContinuousConv):
         self.group, self.angle, self.padding, self.per_batch_element = group, angle, padding, per_batch_element
         self.stride, self.factorization = check_stride(stride, padding), check_factorization(factorization)
         self.sampler, self.no_samples = sampler, no_samples
-        self.kernel_hook, self.cache, self.spatial_cache = nn.Identity(), KernelCache(), KernelCache()
+        self.kernel_hook = nn.Identity()
+        self.cache, self.spatial_cache, self.product_cache = KernelCache(), KernelCache(), KernelCache()
         self._make_kernels(make_kernel)
         self.bias = nn.Parameter(torch.zeros(out_channels)) if bias else None
 
@@ -148,9 +150,19 @@ class GroupConv(ContinuousConv):
         spatial = self.weight(self.spatial_kernel, self.spatial_cache, sample, None, spatial_gain, taps)
         if self.factorization == "gc":
             return [mixing, spatial]
-        # Multiplied out: I times as many features between two convolutions cost more than one dense convolution.
-        product = mixing.unflatten(1, (self.in_channels, -1)) * spatial.unsqueeze(2)
-        return [product.flatten(1, 2)]
+        return [self._product(mixing, spatial)]
+
+    def _product(self, mixing: Tensor, spatial: Tensor) -> Tensor:
+        """Return the factors of "g" multiplied out: I times as many features between two convolutions cost more."""
+
+        def make() -> Tensor:
+            product: Tensor = (mixing.unflatten(1, (self.in_channels, -1)) * spatial.unsqueeze(2)).flatten(1, 2)
+            return product
+
+        if torch.compiler.is_compiling():
+            return make()
+        frozen = not self.training and not (torch.is_grad_enabled() and (mixing.requires_grad or spatial.requires_grad))
+        return self.product_cache.recall(frozen, lambda: [mixing, spatial], make)
 
     def _filters(self, weight: Tensor, spatial: list[Tensor], no_sets: int) -> tuple[PlainFilter, ...]:
         if not spatial:

@@ -18,10 +18,11 @@ from partial_equiv.convs.convolution import (
     convolve,
     nominal_elements,
 )
-from partial_equiv.convs.expand import check_size, kernel_points, make_taps, nominal_taps, resolve_size
+from partial_equiv.convs.expand import check_size, kernel_points, resolve_size
 from partial_equiv.convs.feature_map import GroupFeatureMap
 from partial_equiv.convs.filters import Padding, PlainFilter, dense_filters
 from partial_equiv.convs.group import MakeKernel, check_factorization
+from partial_equiv.convs.taps import make_taps, nominal_taps
 from partial_equiv.errors import UserError
 from partial_equiv.groups import Group
 from partial_equiv.kernels import normalise_

@@ -148,6 +148,10 @@ def _check(kit: ConvKit, widths: Sequence[int], resolution: int) -> None:
         )
     if kit.conv.partial_equiv or kit.choices.sample_per_layer:
         raise UserError("net=SymmetryNet needs every turn in every layer: set conv=full")
+    if kit.choices.sample_per_batch_element:
+        raise UserError(
+            "net=SymmetryNet reads all images at the same turns: set base_group.sample_per_batch_element=False"
+        )
     if isinstance(kit.kernel.size, str) or kit.kernel.size < 3:
         raise UserError(f"kernel.size={kit.kernel.size} is no size for net=SymmetryNet: give an odd number from 3")
     if len(widths) != 3 or min(widths) < 1:

@@ -33,6 +33,7 @@ WAYS = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("way", WAYS)
 def test_our_networks_are_known_and_exact_where_their_poolings_are(way):
     """Poolings of 2 and 'same' kernels: even sizes, and nothing unknown."""

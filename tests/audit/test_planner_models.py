@@ -34,6 +34,7 @@ def make(name):
     return getattr(MODELS, name)(**KEYS.get(name, {})).eval()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", CLASSES)
 def test_exact_sizes_are_those_of_the_table(name):
     report = check_exactness(make(name), 224)
@@ -45,6 +46,7 @@ def test_exact_sizes_are_those_of_the_table(name):
     assert report.propose(near=224)[0] == PROPOSED.get(name, 225)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", NEVER)
 def test_some_networks_are_exact_at_no_size(name):
     report = check_exactness(make(name), 224)

@@ -46,6 +46,7 @@ def check_what_is_held_at_once():
     assert rise(run, "cpu") == pytest.approx(2 * BIG, rel=0.05)  # nothing of the first is left
 
 
+@pytest.mark.long
 @LINUX
 @pytest.mark.parametrize("resident", [False, True])
 def test_a_bare_network_holds_inputs_weights_and_gradients(resident):

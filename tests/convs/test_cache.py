@@ -8,12 +8,12 @@ import pickle
 import pytest
 import torch
 
-from partial_equiv.convs import GroupFeatureMap, LiftingConv
+from partial_equiv.convs import GroupConv, GroupFeatureMap, LiftingConv
 from partial_equiv.convs.cache import KernelCache
 from partial_equiv.groups import make_group
 from partial_equiv.kernels import KERNELS, MLP
 from partial_equiv.sampling import Sample
-from tests.convs.loops import make_convs, random_elements
+from tests.convs.loops import make_convs, random_elements, random_map
 
 KINDS = ("lifting", "group", "pointwise")
 each_kind = pytest.mark.parametrize("kind", KINDS)
@@ -70,6 +70,23 @@ def test_a_frozen_kernel_is_built_once(kind, maker):
     first, second = layer(), layer()
     assert layer.calls == 1
     assert torch.equal(first, second) and torch.equal(first, layer.fresh())
+
+
+@torch.no_grad()
+def test_factors_are_multiplied_out_once():
+    group, keys = make_group("E2"), {"make_kernel": MAKERS["SIREN"], "sampler": None, "no_samples": 4}
+    conv = GroupConv(2, 3, size=3, group=group, factorization="g", **keys).double().eval()
+    f, sample = random_map(group), Sample(random_elements(group, 1, 4))
+    expected, product = conv.at(f, sample).values, conv.product_cache.weight
+    assert torch.equal(conv.at(f, sample).values, expected) and conv.product_cache.weight is product is not None
+    for factor in (conv.kernel, conv.spatial_kernel):
+        factor.readout.weight.mul_(2)
+        changed = conv.at(f, sample).values
+        assert torch.equal(changed, copy.deepcopy(conv).at(f, sample).values), "a stale product"
+        assert not torch.allclose(changed, expected)
+        expected = changed
+    conv.train().at(f, sample)
+    assert conv.product_cache.weight is None, "what is being trained is not kept alive"
 
 
 @each_kind

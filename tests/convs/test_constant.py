@@ -6,7 +6,7 @@ import sys
 import torch
 
 from partial_equiv.convs.constant import constant
-from partial_equiv.convs.expand import make_taps
+from partial_equiv.convs.taps import make_taps
 
 
 def test_a_constant_is_made_once_for_its_numbers():

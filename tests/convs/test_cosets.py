@@ -337,6 +337,7 @@ def test_what_is_kept_in_evaluation_is_made_anew_for_other_elements(kind, factor
         assert relative_gap(found, fresh) < 1e-12
 
 
+@pytest.mark.long
 @settings(deadline=None, max_examples=40)
 @given(
     layer=st.sampled_from(EVERY),

@@ -94,6 +94,7 @@ def check(conv, kind, channels, name, number, size, level, angle="circle"):
     assert 0.5 < found < 2, f"variance {found:.3f}"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(
     ("conv", "number", "level"),

@@ -106,6 +106,7 @@ def test_the_published_widths_of_c4_are_those_that_match_the_plain_network():
     assert count(GRESNET, "C4", depth=18, width="match:11173962", head="flat") == 11_173_418
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("target", [40_000, 100_000, 700_000])
 def test_no_width_matches_a_budget_better(target):
     found = count(GRESNET, "D4", width=f"match:{target}")

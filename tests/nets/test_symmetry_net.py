@@ -177,6 +177,10 @@ def test_a_copy_and_a_pickle_read_alike():
         ({"base_group__no_samples": 8}, "base_group.no_samples=16"),
         ({"base_group__name": "D16", "base_group__no_samples": 32}, "base_group=SE2"),
         ({"conv__partial_equiv": True}, "conv=full"),
+        (
+            {"base_group__sampling_method": "random", "base_group__sample_per_batch_element": True},
+            "base_group.sample_per_batch_element=False",
+        ),
         ({"kernel__size": 1}, "odd number from 3"),
         ({"kernel__size": "full"}, "odd number from 3"),
         ({"net__widths": [4]}, "net.widths"),

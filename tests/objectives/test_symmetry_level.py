@@ -64,6 +64,7 @@ def objective(monkeypatch, estimator="likelihood", corrections=ALL, no_neighbour
     return made
 
 
+@pytest.mark.long
 def test_targets_follow_the_index_whatever_the_order(monkeypatch):
     images = pictures([0, 36, 90])
     made = objective(monkeypatch)

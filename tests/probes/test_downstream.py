@@ -39,6 +39,7 @@ def test_each_resnet_is_tested_on_its_own_kind_and_global_randomness_stays(monke
     assert torch.equal(standardised.images, plain)
 
 
+@pytest.mark.long
 @torch.no_grad()
 def test_upright_patterns_are_learned():
     (plain, train), (test_plain, test) = make_set(75, seed=0), make_set(45, seed=1)

@@ -25,6 +25,7 @@ def share(found, name):
     return float(torch.isin(found.family, INTERVAL_LIKE if name in ("uniform", "normal") else place).float().mean())
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("centring", [True, False])
 @pytest.mark.parametrize(
     ("name", "value"), [*(("uniform", v) for v in range(18, 163, 18)), *(("normal", v) for v in range(9, 82, 9))]
@@ -42,6 +43,7 @@ def test_levels_are_right_on_average_about_any_centre(name, value, centring):
         assert not found.centre.any()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("centring", [True, False])
 @pytest.mark.parametrize("name", ["none", *(f"C{n}" for n in range(2, 9)), "full"])
 def test_families_without_a_spread_are_told_apart(name, centring):
@@ -225,6 +227,7 @@ def test_a_share_of_strays_that_is_none_is_refused(share):
         estimate(torch.zeros(2, 5), noise=NOISE, **CORRECTED | {"trimming": share})
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("degrees", [3, 6, 10])
 def test_the_likeliest_noise_is_that_of_the_poses(degrees):
     """Laws of several widths, all blurred alike: their edges tell by how much; the estimate then reads the widths."""
@@ -235,6 +238,7 @@ def test_the_likeliest_noise_is_that_of_the_poses(degrees):
     assert likeliest_noise(poses, math.radians(14), trimming=0.05) == pytest.approx(math.radians(14))  # never below
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("bound", "off"), [(30, 0.3), (45, 0.15), (60, 0.1)])
 def test_a_set_of_one_law_is_not_called_noise(bound, off):
     """Where every image turns by one law, nothing under much noise fits as well, and must not win."""

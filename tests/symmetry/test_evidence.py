@@ -34,6 +34,7 @@ def by_hypotheses(family, poses, any_centre):
     )
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("any_centre", [True, False])
 @pytest.mark.parametrize(("law", "degrees"), [("uniform", 60), ("C3", 0), ("none", 0)])
 @pytest.mark.parametrize("name", ["none", "uniform", "normal", "C3", "full"])
