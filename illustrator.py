@@ -11,12 +11,12 @@ from partial_equiv import drawing
 from partial_equiv.datasets import Splits, ViewSplits
 from partial_equiv.nets import learned_subsets
 from partial_equiv.objectives import Classification, Objective
-from partial_equiv.probes import Artifact, confusion_counts, device_of, evaluating
+from partial_equiv.probes import Answers, Artifact, answers_of, device_of, evaluating
 from partial_equiv.runs import RunFolder, read_log, rotation_probabilities, turned_copies
 from partial_equiv.sampling import samplers
 from tester import on_device
 
-DEGREES_BETWEEN_TURNS, THUMBNAILS = 3, 9
+DEGREES_BETWEEN_TURNS, THUMBNAILS, WORST = 3, 9, 32
 SMALLEST = 2  # pixels: below, an image is a vector
 EVALUATED = ("classification/", "rotation/", "color/")
 
@@ -53,17 +53,28 @@ def draw_figures(folder: RunFolder, tested: Objective, splits: Splits | ViewSpli
 
 def draw_classifier(folder: RunFolder, tested: Classification, splits: Splits, test_loader: Any) -> None:
     """Draw what a classifier learned to keep, what it confuses, and how it answers to turns."""
-    model, info, rows = tested.model, splits.info, read_log(folder.path)
+    model, rows = tested.model, read_log(folder.path)
     subsets = learned_subsets(model)
     turns = next((sampler.no_rotations for sampler in samplers(model)), None)
     folder.figure("learned_subsets", drawing.learned_subsets(subsets, turns))
     if rows:
         folder.figure("levels_over_epochs", drawing.levels_over_epochs(rows, [subset.name for subset in subsets]))
     with evaluating(tested):
-        batches = on_device(test_loader, device_of(model))
-        counts = confusion_counts(tested.scores, batches, info.no_classes)
-    folder.figure("confusion_matrix", drawing.confusion_matrix(counts.numpy(), info.class_names))
+        answers = answers_of(tested.scores, on_device(test_loader, device_of(model)))
+    draw_confusion(folder, answers, splits)
     draw_response(folder, model, splits)
+
+
+def draw_confusion(folder: RunFolder, answers: Answers, splits: Splits) -> None:
+    """Draw which class is taken for which and the images that the network is most wrong about, and write both down."""
+    info, counts, worst = splits.info, answers.counts(splits.info.no_classes), answers.worst(WORST)
+    names = list(info.class_names)
+    folder.figure("confusion_matrix", drawing.confusion_matrix(counts.numpy(), names))
+    folder.artifact("confusion.json", {"class_names": names, "counts": counts.tolist(), "worst": worst})
+    if worst and max(info.size) >= SMALLEST:
+        pictures = torch.stack([splits.test.raw(int(case["index"])) for case in worst]).numpy()
+        labels = [f"{names[int(case['true'])]} as {names[int(case['predicted'])]}" for case in worst]
+        folder.figure("worst_images", drawing.sample_sheet(pictures, labels, f"{info.name}: most wrong"))
 
 
 def draw_response(folder: RunFolder, model: nn.Module, splits: Splits) -> None:

@@ -17,6 +17,7 @@ from partial_equiv.runs import (
     NetworkFile,
     device_name,
     environment_facts,
+    peak_memory,
     write_standardised,
 )
 
@@ -117,7 +118,9 @@ def summarise(
         "no_test": info.no_test,
         "seed": config["seed"],
         "comment": config["comment"],
+        "title": title_of(config),
         "device": device_name(device_of(model)),
+        "peak_memory": peak_memory(device_of(model)),
         **environment_facts(),
     }
 

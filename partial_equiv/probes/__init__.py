@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from partial_equiv.probes.classification import HeadClassification
 from partial_equiv.probes.clusters import Clusters
 from partial_equiv.probes.color import Color
-from partial_equiv.probes.confusion import ClassAccuracy, confusion_counts
+from partial_equiv.probes.confusion import Answers, ClassAccuracy, answers_of
 from partial_equiv.probes.data_symmetry import DataReport
 from partial_equiv.probes.downstream import Downstream
 from partial_equiv.probes.equivariance import Equivariance
@@ -41,6 +41,7 @@ PROBES: Mapping[str, Callable[..., Probe]] = {
 
 __all__ = [
     "PROBES",
+    "Answers",
     "Artifact",
     "ClassAccuracy",
     "Clusters",
@@ -59,7 +60,7 @@ __all__ = [
     "Symmetry",
     "Unlearning",
     "Upright",
-    "confusion_counts",
+    "answers_of",
     "device_of",
     "evaluating",
     "plain_batches",

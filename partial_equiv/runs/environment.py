@@ -2,6 +2,7 @@
 
 import platform
 import subprocess
+import sys
 from pathlib import Path
 
 import torch
@@ -38,6 +39,18 @@ def device_name(device: torch.device | str) -> str:
     if device.type == "cpu":
         return f"cpu: {platform.machine()}, {torch.get_num_threads()} threads"
     return f"{device.type}: {platform.machine()}"
+
+
+def peak_memory(device: torch.device | str) -> int | None:
+    """Return the most bytes that this process has held, of a CUDA device or else of the machine; None if none tells."""
+    if torch.device(device).type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    try:
+        import resource  # not on Windows
+    except ImportError:
+        return None
+    kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return kilobytes if sys.platform == "darwin" else 1024 * kilobytes  # macOS counts bytes
 
 
 def _git(folder: Path, *arguments: str) -> str | None:
