@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
@@ -29,11 +30,14 @@ class Sink(Protocol):
     def image(self, name: str, array: NDArray[np.uint8]) -> None:
         """Take a picture, uint8 [Y, X, RGB]."""
 
+    def artifact(self, name: str, artifact: str | dict[str, Any]) -> None:
+        """Take the content of a file beside the log: a text, such as a page, or plain data."""
+
     def summary(self, values: Mapping[str, Any]) -> None:
         """Take the flat summary of the run."""
 
-    def close(self) -> None:
-        """Finish; called once."""
+    def close(self, exit_code: int) -> None:
+        """Finish; called once, with 0 where all went well."""
 
 
 class RunFolder:
@@ -47,7 +51,7 @@ class RunFolder:
         sinks: Where else to send scalars, figures and the summary.
 
     Raises:
-        UserError: the folder cannot be created or written.
+        UserError: the folder cannot be created or written; the sinks are closed.
     """
 
     def __init__(self, path: Path | str, config: Mapping[str, Any], sinks: Sequence[Sink] = ()) -> None:
@@ -55,13 +59,17 @@ class RunFolder:
         self.config = dict(config)
         self._sinks = list(sinks)
         self._last: int | None = None
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UserError(
-                f"cannot create the run folder {self.path}: {error.strerror}; choose another hydra.run.dir"
-            ) from error
-        write_atomically(self.path / CONFIG, yaml.safe_dump(self.config, sort_keys=False, allow_unicode=True).encode())
+        content = yaml.safe_dump(self.config, sort_keys=False, allow_unicode=True).encode()
+        with ExitStack() as failed:
+            failed.callback(self.close, 2)
+            try:
+                self.path.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise UserError(
+                    f"cannot create the run folder {self.path}: {error.strerror}; choose another hydra.run.dir"
+                ) from error
+            write_atomically(self.path / CONFIG, content)
+            failed.pop_all()
 
     def log(self, epoch: int, scalars: Mapping[str, Any]) -> None:
         """Append one JSON object to `metrics.jsonl` and send it to the sinks.
@@ -101,7 +109,10 @@ class RunFolder:
         """Save a file of a probe and return its path: a figure as `figure` does, all else in the folder itself."""
         if isinstance(artifact, Figure):
             return self.figure(name.removesuffix(".png"), artifact)
-        return write_artifact(self.path, name, artifact)
+        path = write_artifact(self.path, name, artifact)
+        for sink in self._sinks:
+            sink.artifact(name, artifact)
+        return path
 
     def summary(self, values: Mapping[str, Any]) -> None:
         """Write `summary.json`, replacing the one before: flat, numbers, texts and lists of them."""
@@ -110,11 +121,12 @@ class RunFolder:
         for sink in self._sinks:
             sink.summary(flat)
 
-    def close(self) -> None:
-        """Close every sink; safe to call twice."""
+    def close(self, exit_code: int = 0) -> None:
+        """Close every sink, also where one of them fails; safe to call twice."""
         sinks, self._sinks = self._sinks, []
-        for sink in sinks:
-            sink.close()
+        with ExitStack() as stack:
+            for sink in sinks:
+                stack.callback(sink.close, exit_code)
 
     def __enter__(self) -> Self:
         """Return the folder."""
@@ -123,8 +135,20 @@ class RunFolder:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Close the sinks."""
-        self.close()
+        """Close the sinks, which learn how the run ended."""
+        self.close(exit_code_of(error))
+
+
+def exit_code_of(error: BaseException | None) -> int:
+    """Return the exit code that a job ends with: 0, 2 for a mistake of the user, 130 for Ctrl-C, else its own or 1."""
+    if isinstance(error, UserError):
+        return 2
+    if isinstance(error, KeyboardInterrupt):
+        return 130
+    code = 0 if error is None else getattr(error, "code", 1)  # SystemExit, and a training that was stopped, have one
+    if code is None:
+        return 0
+    return code if isinstance(code, int) else 1
 
 
 def read_log(run: Path) -> list[dict[str, Any]]:

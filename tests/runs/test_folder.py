@@ -19,7 +19,7 @@ class Memory:
     """A sink that remembers."""
 
     def __init__(self):
-        self.rows, self.images, self.summaries, self.closed = [], {}, [], 0
+        self.rows, self.images, self.artifacts, self.summaries, self.closed = [], {}, {}, [], 0
 
     def log(self, step, scalars):
         self.rows.append((step, scalars))
@@ -30,8 +30,12 @@ class Memory:
     def summary(self, values):
         self.summaries.append(values)
 
-    def close(self):
+    def artifact(self, name, artifact):
+        self.artifacts[name] = artifact
+
+    def close(self, exit_code):
         self.closed += 1
+        self.exit_code = exit_code
 
 
 def lines(path):
@@ -137,7 +141,20 @@ def test_sinks_are_closed_once_also_on_error(tmp_path):
 
     with pytest.raises(RuntimeError):
         fail()
-    assert sink.closed == 1
+    assert (sink.closed, sink.exit_code) == (1, 0)
+
+
+def test_sinks_learn_how_a_run_ended_and_see_its_artifacts(tmp_path):
+    first, second = Memory(), Memory()
+
+    def fail():
+        with RunFolder(tmp_path, {}, [first, second]) as run:
+            run.artifact("orbit.json", {"angles": [0]})
+            raise UserError("not finite")
+
+    with pytest.raises(UserError):
+        fail()
+    assert [(sink.exit_code, sink.artifacts) for sink in (first, second)] == [(2, {"orbit.json": {"angles": [0]}})] * 2
 
 
 def test_a_folder_that_cannot_be_made_is_told(tmp_path):
