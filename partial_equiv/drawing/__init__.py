@@ -3,6 +3,7 @@
 from partial_equiv.drawing.layers import kernels_and_activations
 from partial_equiv.drawing.orbit import orbit_comparison
 from partial_equiv.drawing.results import confusion_matrix, rotation_response, sample_sheet
+from partial_equiv.drawing.search import search_history
 from partial_equiv.drawing.split import Retrieved, nearest_views, part_bars, predicted_rotation, spectrum
 from partial_equiv.drawing.style import pixels, png
 from partial_equiv.drawing.subsets import Subset, learned_subsets, subset_bands
@@ -31,6 +32,7 @@ __all__ = [
     "predicted_rotation",
     "rotation_response",
     "sample_sheet",
+    "search_history",
     "spectrum",
     "standardised_grid",
     "subset_bands",
