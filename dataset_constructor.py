@@ -20,12 +20,13 @@ from partial_equiv.datasets import (
 )
 from partial_equiv.errors import UserError
 from partial_equiv.menu import bind, choose
+from partial_equiv.ranks import no_ranks, rank
 
 CPU = torch.device("cpu")
 
 
 class Loaders(NamedTuple):
-    """Batches of each split; only training is shuffled."""
+    """Batches of each split; only training is shuffled, and only its batches are shared among several processes."""
 
     train: Loader
     validation: Loader
@@ -67,7 +68,7 @@ def construct_loaders(
         device: Where batches come; small sets in memory are kept there (see `make_loader`).
 
     Raises:
-        UserError: a batch size or a number of workers out of range.
+        UserError: a batch size or a number of workers out of range, or batches that the processes cannot share.
     """
     recipe = functools.partial(
         make_loader,
@@ -78,7 +79,7 @@ def construct_loaders(
     )
     # Terms that compare the views of a batch change their scale with its size, so a smaller last one is left out.
     return Loaders(
-        recipe(splits.train, shuffle=True, drop_last=bool(splits.info.views)),
+        recipe(splits.train, shuffle=True, drop_last=bool(splits.info.views), rank=rank(), no_ranks=no_ranks()),
         recipe(splits.validation, shuffle=False, drop_last=lonely(splits.validation, splits.info, cfg)),
         recipe(splits.test, shuffle=False, drop_last=lonely(splits.test, splits.info, cfg)),
     )

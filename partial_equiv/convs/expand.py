@@ -14,6 +14,8 @@ from partial_equiv.errors import UserError
 from partial_equiv.groups import Group
 from partial_equiv.kernels import Kernel
 
+LARGEST_SIZE = 1_023  # "full" on 512 pixels; the taps are counted one by one
+
 
 def resolve_size(size: int | str, height: int, width: int) -> int:
     """Return the kernel's side in pixels on a map of height x width.
@@ -33,12 +35,14 @@ def check_size(size: int | str) -> int | str:
     Raises:
         UserError: not odd and positive, and neither "same" nor "full".
     """
-    if isinstance(size, str) and size.isdigit():
+    if isinstance(size, str) and size.isascii() and size.isdigit():
         size = int(size)
     if size in ("same", "full"):
         return size
-    if isinstance(size, str) or size < 1:
-        raise UserError(f"kernel.size={size!r} is not a size: give an odd number, 'same' or 'full'")
+    if isinstance(size, str) or not 1 <= size <= LARGEST_SIZE:
+        raise UserError(
+            f"kernel.size={size!r} is not a size: give an odd number up to {LARGEST_SIZE}, 'same' or 'full'"
+        )
     if size % 2 == 0:
         raise UserError(f"kernel.size={size} is even, so it has no middle tap: give {size - 1} or {size + 1}")
     return size

@@ -28,7 +28,7 @@ from partial_equiv.convs.taps import make_taps, nominal_taps
 from partial_equiv.errors import UserError
 from partial_equiv.groups import Group
 from partial_equiv.kernels import Kernel, normalise_, normalise_product_
-from partial_equiv.sampling import Sample, Sampler
+from partial_equiv.sampling import Sample, Sampler, draw_sets
 
 MakeKernel = Callable[[int, int], Kernel]
 
@@ -118,7 +118,7 @@ class GroupConv(ContinuousConv):
         """Draw elements, or keep the input's, and convolve at them."""
         if self.sampler is None:
             return self.at(f, f.sample)
-        return self.at(f, self.sampler(f.values.shape[0] if self.per_batch_element else 1, generator))
+        return self.at(f, draw_sets(self.sampler, len(f.values) if self.per_batch_element else None, generator))
 
     def at(self, f: GroupFeatureMap, sample: Sample) -> GroupFeatureMap:
         """Convolve at given elements [S, G, d]."""

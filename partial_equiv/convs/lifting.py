@@ -26,7 +26,7 @@ from partial_equiv.convs.taps import make_taps, nominal_taps
 from partial_equiv.errors import UserError
 from partial_equiv.groups import Group
 from partial_equiv.kernels import normalise_
-from partial_equiv.sampling import Sample, Sampler
+from partial_equiv.sampling import Sample, Sampler, draw_sets
 
 
 class LiftingConv(ContinuousConv):
@@ -100,7 +100,7 @@ class LiftingConv(ContinuousConv):
 
     def forward(self, images: Tensor, generator: torch.Generator | None = None) -> GroupFeatureMap:
         """Draw elements and convolve at them."""
-        return self.at(images, self.sampler(images.shape[0] if self.per_batch_element else 1, generator))
+        return self.at(images, draw_sets(self.sampler, len(images) if self.per_batch_element else None, generator))
 
     def at(self, images: Tensor, sample: Sample) -> GroupFeatureMap:
         """Convolve at given elements [S, G, d]."""

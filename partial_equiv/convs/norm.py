@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from partial_equiv.convs.feature_map import GroupFeatureMap
+from partial_equiv.ranks import merge_moments
 
 
 def weighted_moments(f: GroupFeatureMap, axes: tuple[int, ...]) -> tuple[Tensor, Tensor]:
@@ -22,6 +23,8 @@ def weighted_moments(f: GroupFeatureMap, axes: tuple[int, ...]) -> tuple[Tensor,
 class BatchNorm(nn.Module):
     """Batch normalisation per channel over batch, elements and pixels, with running statistics for evaluation.
 
+    The batch is that of all ranks (`partial_equiv.ranks.joined` sees to the norm inside).
+
     Shape:
         values [B, C, G, Y, X] -> the same.
     """
@@ -34,8 +37,10 @@ class BatchNorm(nn.Module):
         """Normalise; weighted statistics where elements carry weights."""
         if f.weights is None or not self.training:
             return f.map(self.norm)
-        mean, variance = weighted_moments(f, (0, 2, 3, 4))
-        self._update(mean, variance, _count(f))
+        own, spread = weighted_moments(f, (0, 2, 3, 4))
+        mean, variance, count = merge_moments(own.flatten(), spread.flatten(), _count(f))
+        self._update(mean, variance, count)
+        mean, variance = mean.view_as(own), variance.view_as(own)
         scale = torch.rsqrt(variance + self.norm.eps)
         return f._replace(values=_affine((f.values - mean) * scale, self.norm.weight, self.norm.bias))
 
@@ -45,8 +50,8 @@ class BatchNorm(nn.Module):
         assert norm.running_mean is not None and norm.running_var is not None and norm.num_batches_tracked is not None
         momentum = norm.momentum if norm.momentum is not None else 0.1
         norm.num_batches_tracked.add_(1)
-        norm.running_mean.lerp_(mean.flatten().to(norm.running_mean.dtype), momentum)
-        unbiased = variance.flatten() * (count / (count - 1).clamp_min(1))
+        norm.running_mean.lerp_(mean.to(norm.running_mean.dtype), momentum)
+        unbiased = variance * (count / (count - 1).clamp_min(1))
         norm.running_var.lerp_(unbiased.to(norm.running_var.dtype), momentum)
 
 

@@ -1,7 +1,7 @@
 """A plain multilayer perceptron as a kernel."""
 
 from collections.abc import Callable
-from typing import Literal
+from typing import ClassVar, Literal
 
 from torch import Tensor, nn
 from torch.nn import functional
@@ -23,6 +23,9 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
 
 class PointNorm(nn.Module):
     """Batch normalisation over all points, whatever their leading axes."""
+
+    norms_no_examples: ClassVar[bool] = True
+    """For `partial_equiv.ranks`: points are the same on all ranks, so there is nothing to join."""
 
     def __init__(self, no_features: int) -> None:
         super().__init__()

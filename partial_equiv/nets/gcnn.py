@@ -2,11 +2,11 @@
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from partial_equiv.convs import GroupFeatureMap, mean_readout, spatial_max_pool
 from partial_equiv.nets.kit import ConvKit
 from partial_equiv.nets.widths import block_widths, check_blocks, map_sizes
+from partial_equiv.ranks import rank_dropout
 
 
 class ConvBlock(nn.Module):
@@ -31,7 +31,9 @@ class ConvBlock(nn.Module):
         """Apply the block."""
         f = self.norm(self.conv(f, generator)).map(torch.relu)
         f = spatial_max_pool(f) if self.pool else f
-        return f.map(lambda values: functional.dropout3d(values, self.dropout, self.training)) if self.dropout else f
+        if not self.dropout:
+            return f
+        return f.map(lambda x: rank_dropout(x, self.dropout, training=self.training, whole_channels=True))
 
 
 class GCNN(nn.Module):

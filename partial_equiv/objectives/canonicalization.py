@@ -14,6 +14,7 @@ from partial_equiv.datasets import Batch, rotate_images
 from partial_equiv.menu import choose
 from partial_equiv.nets import SymmetryNet
 from partial_equiv.objectives.objective import Objective, Step
+from partial_equiv.ranks import rand_rows
 
 Centre = Literal["cos", "geodesic", "l1_identity"] | None
 
@@ -89,7 +90,7 @@ class Canonicalization(Objective):
         pixels = self.model.pixels(batch.images)
         angles = pixels.new_zeros(len(pixels))
         if self.turned and self.training:
-            angles = (torch.rand(len(pixels), device=pixels.device) * 2 - 1) * math.pi
+            angles = (rand_rows(len(pixels), device=pixels.device) * 2 - 1) * math.pi
             pixels = rotate_images(pixels, angles)
         drawn = self.model.autoencoder(pixels)
         reconstruction = (drawn.images - pixels).square().mean()

@@ -55,7 +55,8 @@ class Classification(Objective):
         kernels = any(regulariser.kernels for regulariser in self.regularisers.values())
         with recording(self.model, kernels) if regularised else contextlib.nullcontext(Record([], [], [])) as record:
             scores = self.scores(batch.images)
-            loss = functional.cross_entropy(scores.float(), batch.labels)
+            precise = scores if scores.dtype == torch.float64 else scores.float()
+            loss = functional.cross_entropy(precise, batch.labels)
             hits = scores.argmax(dim=-1) == batch.labels
             # A share in double precision, where there is any, times the size of the batch is the count again.
             wide = torch.float32 if hits.device.type == "mps" else torch.float64

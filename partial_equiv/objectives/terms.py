@@ -49,7 +49,8 @@ def published_weight_decay(record: Record) -> Tensor:
     tensors = [*record.kernels, *record.biases]
     if not tensors:
         return torch.zeros(())
-    return torch.stack([torch.linalg.vector_norm(tensor, dtype=torch.float32) for tensor in tensors]).sum()
+    norms = [torch.linalg.vector_norm(x, dtype=torch.promote_types(x.dtype, torch.float32)) for x in tensors]
+    return torch.stack(norms).sum()
 
 
 def monotonic_penalty(record: Record) -> Tensor:

@@ -8,15 +8,16 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from partial_equiv.errors import UserError
-from partial_equiv.ranks.collectives import no_ranks, stack_ranks
+from partial_equiv.ranks.collectives import no_ranks, no_shares, stack_ranks
 
 
 class RankBatchNorm(_BatchNorm):
     """Batch normalisation whose statistics are those of all ranks' examples.
 
     y = (x - mean) / sqrt(variance + eps) * weight + bias, per channel; mean and biased variance over examples and
-    pixels of all ranks in training, running ones in evaluation (which exchanges nothing). On one rank it is torch's
-    batch norm. Ranks may hold different numbers of examples. Statistics are float32 at least, also under autocast.
+    pixels of all ranks in training, running ones in evaluation. On one rank, and where gradients are off (see
+    `no_shares`), it is torch's batch norm. Ranks may hold different numbers of examples. Statistics are float32 at
+    least, also under autocast.
 
     Args:
         num_features: C; all arguments, parameters, buffers and their names are those of `torch.nn.BatchNorm2d`.
@@ -35,7 +36,7 @@ class RankBatchNorm(_BatchNorm):
     def forward(self, input: Tensor) -> Tensor:
         """Normalise: [B, C, ...] -> the same."""
         from_batch = self.training or self.running_mean is None
-        if not from_batch or no_ranks() == 1:
+        if not from_batch or no_shares() == 1:
             return super().forward(input)
         self._check_input_dim(input)
         with torch.autocast(input.device.type, enabled=False):
@@ -66,12 +67,30 @@ class RankBatchNorm(_BatchNorm):
 def rank_moments(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Return mean [C] and biased variance [C] over all ranks' x [B, C, ...], and the values per channel []."""
     variance, mean = torch.var_mean(x, dim=[0, *range(2, x.ndim)], correction=0)
-    own = mean.new_full((1,), x.numel() // x.shape[1])
-    counts, means, variances = stack_ranks(torch.cat([own, mean, variance])).split([1, len(mean), len(mean)], dim=1)
-    count = counts.sum()
-    mean = (counts * means).sum(dim=0) / count
-    variance = (counts * (variances + (means - mean).square())).sum(dim=0) / count
-    return mean, variance, count
+    return merge_moments(mean, variance, mean.new_tensor(x.numel() // x.shape[1]))
+
+
+def merge_moments(mean: Tensor, variance: Tensor, count: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the moments of all ranks' values from those of each rank's own, which they are where nothing is shared.
+
+    mean = sum_r n_r m_r / n,  variance = sum_r n_r (v_r + (m_r - mean)^2) / n,  n = sum_r n_r; with gradient.
+
+    Args:
+        mean: m_r.
+        variance: v_r, biased.
+        count: n_r, values per channel, or the sum of their weights.
+    Shape:
+        [C], [C], [] -> the same.
+    Source: Chan et al. 1979.
+    """
+    if no_shares() == 1:
+        return mean, variance, count
+    own = torch.cat([count.reshape(1).to(mean.dtype), mean, variance])
+    counts, means, variances = stack_ranks(own).split([1, len(mean), len(mean)], dim=1)
+    total = counts.sum()
+    mean = (counts * means).sum(dim=0) / total
+    variance = (counts * (variances + (means - mean).square())).sum(dim=0) / total
+    return mean, variance, total
 
 
 CONVERTED = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
@@ -81,27 +100,40 @@ def convert_norms(module: nn.Module) -> nn.Module:
     """Return the module with a `RankBatchNorm` in place of every batch norm of torch.
 
     Parameters and buffers are kept, not copied, so optimisers and state dicts stay valid. The change is in place,
-    except where `module` is a batch norm itself.
+    except where `module` is a batch norm itself. A norm in a module of a class with `norms_no_examples` stays: it
+    normalises numbers that are the same on all ranks.
 
     Args:
         module: Any network.
     Raises:
-        UserError: with several ranks, a batch norm of a class of its own, which would keep local statistics.
+        UserError: with several ranks, a norm of a class of its own, which would keep local statistics.
     """
     made: dict[nn.Module, RankBatchNorm] = {}
+    alike = {
+        child for part in module.modules() if getattr(part, "norms_no_examples", False) for child in part.children()
+    }
     for name, norm in list(module.named_modules(remove_duplicate=False)):
+        if norm in alike:
+            continue
         if type(norm) in CONVERTED:
             assert isinstance(norm, _BatchNorm)
             made[norm] = made.get(norm) or converted(norm)
             if not name:
                 return made[norm]
             module.set_submodule(name, made[norm])
-        elif isinstance(norm, _BatchNorm) and not isinstance(norm, RankBatchNorm | nn.SyncBatchNorm) and no_ranks() > 1:
+        elif no_ranks() > 1 and keeps_statistics(norm):
             raise UserError(
                 f"{name or 'the network'} is a {type(norm).__name__}, whose statistics would stay apart in "
                 f"{no_ranks()} processes: choose a network with plain batch norms, or train in one process"
             )
     return module
+
+
+def keeps_statistics(norm: nn.Module) -> bool:
+    """Say whether a module follows statistics of its inputs, and of its own rank's alone."""
+    if isinstance(norm, RankBatchNorm | nn.SyncBatchNorm):
+        return False
+    return isinstance(norm, _BatchNorm) or any("running_" in name for name, _ in norm.named_buffers(recurse=False))
 
 
 def converted(norm: _BatchNorm) -> RankBatchNorm:

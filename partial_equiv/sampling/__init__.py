@@ -13,6 +13,7 @@ from partial_equiv.sampling.laws import (
     temperature,
 )
 from partial_equiv.sampling.samplers import GridSampler, IntervalSampler, RandomGridSampler, Sampler, SubsetSampler
+from partial_equiv.sampling.sets import draw_sets
 
 __all__ = [
     "GridSampler",
@@ -21,6 +22,7 @@ __all__ = [
     "Sample",
     "Sampler",
     "SubsetSampler",
+    "draw_sets",
     "gate_probability",
     "interval_angles",
     "make_sampler",

@@ -10,8 +10,8 @@ import torch
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def written_by_two(script, folder):
-    """Return what each of two processes wrote, called with its rank, the number of ranks and a folder."""
+def written_by_two(script, folder, seconds=240):
+    """Return what each of two processes wrote within a time, called with its rank, the number of ranks and a folder."""
     environment = os.environ | {"PYTHONPATH": str(ROOT), "GLOO_SOCKET_IFNAME": "lo"}
     command = [sys.executable, "-W", "error", str(script)]
     processes = [
@@ -19,7 +19,7 @@ def written_by_two(script, folder):
         for rank in range(2)
     ]
     try:
-        errors = [process.communicate(timeout=240)[1] for process in processes]
+        errors = [process.communicate(timeout=seconds)[1] for process in processes]
     finally:
         for process in processes:
             process.kill()
