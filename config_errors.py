@@ -3,6 +3,7 @@
 import os
 import re
 import sys
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,16 @@ from hydra.errors import HydraException, MissingConfigException, OverrideParseEx
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
+from launchers import KEY, launcher_fault
+from processes import LOST, lost, taking_part, unsaid
+
 # The library is imported inside functions: importing it takes seconds, and --help should not.
 
 CFG = Path(__file__).resolve().parent / "cfg"
 USER_FAULT, INTERRUPTED = 2, 130
+LONGEST = 2_000  # characters of a message
+BEFORE_THE_JOB = (OSError, ValueError, TypeError, AttributeError, LookupError, AssertionError, RuntimeError)
+"""What Hydra lets through for want of a folder, a handler of logs, or a key of its own."""
 DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
 
 
@@ -34,24 +41,66 @@ def run_command_line(main: Callable[[], Any]) -> int:
         main: Decorated by hydra.main, in an environment with HYDRA_FULL_ERROR=1, so that errors arrive here.
     """
     try:
-        check_options(sys.argv[1:])
-        main()
+        with taking_part():
+            check_options(sys.argv[1:])
+            main()
     except JobFailed:
         return USER_FAULT
     except (HydraException, OmegaConfBaseException) as error:
         complain(explain(error, sys.argv[1:]))
         return USER_FAULT
+    except BrokenPipeError:  # python main.py --help | head
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115  (or Python complains once more at its end)
+    except BEFORE_THE_JOB as error:
+        if (sentence := lost(error)) is not None:
+            if sentence:
+                complain(sentence)
+            return LOST
+        from partial_equiv.errors import UserError
+
+        if isinstance(error, UserError):  # the processes did not meet
+            complain(str(error))
+            return USER_FAULT
+        if reached(main, error):  # then it is no mistake of the command line, and the traceback should be seen
+            raise
+        complain(explain_start(error))
+        if folder := begun(error):
+            remove_empty(folder)
+        return USER_FAULT
     except KeyboardInterrupt:
         complain("interrupted before anything was trained")
         return INTERRUPTED
-    except BrokenPipeError:  # python main.py --help | head
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115  (or Python complains once more at its end)
     return 0
 
 
 def complain(sentence: str) -> None:
-    """Write one line to stderr."""
-    sys.stderr.write(f"error: {' '.join(sentence.split())}\n")
+    """Write one line to stderr, what cannot be printed as its number, and not more than a page of it."""
+    line = "".join(letter if letter.isprintable() else f"\\x{ord(letter):02x}" for letter in " ".join(sentence.split()))
+    if len(line) > LONGEST:
+        line = f"{line[: LONGEST * 2 // 3]} ... {line[-LONGEST // 3 :]}"
+    if unsaid(line):
+        sys.stderr.write(f"error: {line}\n")
+
+
+def reached(main: Callable[[], Any], error: BaseException) -> bool:
+    """Say whether an error comes out of the function that Hydra runs, and not out of Hydra on its way there."""
+    code = getattr(main, "__wrapped__", main).__code__
+    return any(frame.f_code is code for frame, _ in traceback.walk_tb(error.__traceback__))
+
+
+def begun(error: BaseException) -> Path | None:
+    """Return the folder that Hydra made for a job before it failed to start it, None if it made none."""
+    folders = [frame.f_locals.get("output_dir") for frame, _ in traceback.walk_tb(error.__traceback__)]
+    return next((Path(folder).absolute() for folder in folders if isinstance(folder, str)), None)
+
+
+def explain_start(error: Exception) -> str:
+    """Return in one sentence what kept Hydra from starting a job."""
+    if isinstance(error, RecursionError):
+        return "the command line nests brackets too deeply: give lists of a few levels"
+    if isinstance(error, OSError):
+        return f"{error.filename or 'the run folder'}: {error.strerror or error}; choose a writable hydra.run.dir"
+    return f"Hydra cannot start: {error or type(error).__name__}; look at what is given for hydra.*"
 
 
 def explain(error: Exception, arguments: Sequence[str]) -> str:
@@ -106,6 +155,8 @@ def check_options(arguments: Sequence[str]) -> None:
     Raises:
         NoOption: it is given a number, a list or a set of keys.
     """
+    if fault := launcher_fault(arguments):
+        raise NoOption(fault)
     known, parser = groups(), OverridesParser.create()
     for argument in arguments:
         if argument.lstrip("+").partition("=")[0] not in known:
@@ -165,7 +216,7 @@ def tree(arguments: Sequence[str], with_hydra: bool = False) -> DictConfig:
     """Return the configuration with the options, but not the values, that were asked for; of several the first."""
     from hydra import compose, initialize_config_dir
 
-    known = groups()
+    known = groups() | {KEY}
     options = [item.partition(",")[0] for item in arguments if item.lstrip("+").partition("=")[0] in known]
     with initialize_config_dir(str(CFG), version_base="1.3"):
         try:

@@ -8,7 +8,7 @@ from partial_equiv.datasets import DatasetInfo
 from partial_equiv.errors import UserError
 from partial_equiv.latents import LatentEncoding
 from partial_equiv.menu import fill
-from partial_equiv.nets import SplitEncoder, make_predictor, parse_widths
+from partial_equiv.nets import SplitEncoder, make_predictor, memory_budget, parse_widths
 from partial_equiv.objectives import SelfSupervised, make_method
 from partial_equiv.probes import device_of
 from train_choices import SelfSupervisedChoices, TrainChoices
@@ -44,18 +44,19 @@ def construct_self_supervised(choices: TrainChoices, model: SplitEncoder, info: 
     if method.classified is not None and not info.labelled:
         raise UserError(f"{own.method} learns classes, and dataset={info.name} has no labels: choose another method")
     encoding = construct_encoding(own, info)
-    objective = SelfSupervised(
-        model,
-        method,
-        encoding=encoding,
-        coefficients=own.coefficients,
-        widths=parse_widths(own.mlp),
-        temperature=own.simclr_temp,
-        make_predictor=functools.partial(bound_predictor, predictor=own.predictor, encoding=encoding),
-        no_classes=info.no_classes,
-        online_every=own.watching.every if own.watching is not None else None,
-        selection=own.selection,
-    )
+    with memory_budget("widths, for example train.mlp or train.predictor.hidden"):
+        objective = SelfSupervised(
+            model,
+            method,
+            encoding=encoding,
+            coefficients=own.coefficients,
+            widths=parse_widths(own.mlp),
+            temperature=own.simclr_temp,
+            make_predictor=functools.partial(bound_predictor, predictor=own.predictor, encoding=encoding),
+            no_classes=info.no_classes,
+            online_every=own.watching.every if own.watching is not None else None,
+            selection=own.selection,
+        )
     return objective.to(device_of(model))  # what stands beside the model was made on the CPU
 
 

@@ -40,6 +40,8 @@ def read_amat(path: Path, no_lines: int, archive: str = "mnist_rotation_new.zip"
     try:
         if path.stat().st_size > no_lines * 785 * LONGEST_NUMBER:
             raise ValueError(f"too large for {no_lines:,} images")
+        if not path.is_file():
+            raise ValueError("a folder, a device or a pipe")
         with path.open(encoding="ascii") as lines:
             for start in range(0, no_lines, LINES_AT_ONCE):
                 due = table[start : start + LINES_AT_ONCE]

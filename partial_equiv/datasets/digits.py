@@ -9,11 +9,10 @@ from torch.nn import functional
 
 from partial_equiv.datasets.counter import generator
 from partial_equiv.datasets.image_set import Splits
-from partial_equiv.datasets.info import DatasetInfo, plan, sized, turned_note, with_notes
+from partial_equiv.datasets.info import DatasetInfo, check_copies, plan, sized, turned_note, with_notes
 from partial_equiv.datasets.law import laws_of_turns
 from partial_equiv.datasets.rotation import random_angles, rotate_images
 from partial_equiv.datasets.split import Labelled, assemble, cut
-from partial_equiv.errors import UserError
 
 FACTS = DatasetInfo(
     name="digits",
@@ -60,8 +59,7 @@ def load_digits(
     """
     facts = dataclasses.replace(sized(FACTS, size), laws=laws_of_turns(FACTS.no_classes, rot_interval))
     planned = plan(facts, no_train=no_train, no_validation=no_validation, no_test=no_test)
-    if copies < 1:
-        raise UserError(f"dataset.copies={copies} is out of range: give 1 or more turned copies of each training image")
+    check_digit_copies(copies, planned)
     upright, labels = read_upright(size)
     sources = torch.randperm(len(labels), generator=generator(seed))
     positions = cut(FACTS, planned, seed)
@@ -81,6 +79,11 @@ def load_digits(
         turned(pool[positions.validation]),
         turned(tested[positions.test]),
     )
+
+
+def check_digit_copies(copies: int, planned: DatasetInfo) -> None:
+    """Raise UserError unless there is a copy, and memory for all: they are turned as real numbers."""
+    check_copies(copies, planned.no_train, 4 * planned.size[0] ** 2, "turned copies of each training image")
 
 
 def read_upright(size: int) -> tuple[Tensor, Tensor]:

@@ -67,5 +67,7 @@ def upright_info(name: str, keywords: Mapping[str, Any]) -> DatasetInfo | None:
         facts = dataclasses.replace(facts, laws=laws)
     facts = flowers.joined(sized(facts, keywords.get("size")), keywords.get("join_validation", False))
     planned = plan(facts, **{key: keywords.get(key) for key in ("no_train", "no_validation", "no_test")})
+    if "copies" in keywords:
+        digits.check_digit_copies(keywords["copies"], planned)
     no_train = planned.no_train * keywords.get("copies", 1)
     return dataclasses.replace(planned, name=keywords.get("title", name), no_train=no_train)

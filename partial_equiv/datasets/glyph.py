@@ -13,10 +13,9 @@ from torch import Tensor
 
 from partial_equiv.datasets.counter import uniform
 from partial_equiv.datasets.image_set import Splits
-from partial_equiv.datasets.info import DatasetInfo, sized, with_notes
+from partial_equiv.datasets.info import DatasetInfo, check_copies, sized, with_notes
 from partial_equiv.datasets.npz import moments
 from partial_equiv.datasets.split import Labelled, assemble
-from partial_equiv.errors import UserError
 
 FACTS = DatasetInfo(
     name="glyph",
@@ -50,8 +49,7 @@ def load_glyph(*, size: int, copies: int, seed: int) -> Splits:
     Source: Edixhoven, Lengyel & van Gemert 2023, learned un-equivariance. Differs: a drawn image, not a sprite.
     """
     facts = sized(FACTS, size)
-    if copies < 1:
-        raise UserError(f"dataset.copies={copies} is out of range: give 1 or more repetitions of the pair")
+    check_copies(copies, 2, size * size, "repetitions of the pair")
     image = draw_glyph(size, seed)
     pair = torch.stack([image, torch.rot90(image, 1, dims=(-2, -1))])
     mean, std = moments(pair)

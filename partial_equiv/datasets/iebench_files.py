@@ -7,7 +7,7 @@ import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 import numpy as np
 import torch
@@ -91,7 +91,7 @@ def read_npy(path: Path) -> NDArray[np.generic]:
     """
     try:
         with path.open("rb") as stream:
-            shape, dtype, no_header_bytes = read_header(stream)
+            shape, dtype, no_header_bytes = header_of(path, stream)
             if dtype.hasobject:
                 raise UserError(f"{path} holds Python objects, which are never loaded: save it again as plain numbers")
             no_bytes = no_header_bytes + dtype.itemsize * math.prod(shape)
@@ -107,6 +107,14 @@ def read_npy(path: Path) -> NDArray[np.generic]:
     except BROKEN + BROKEN_HEADER as error:
         reason = " ".join(str(error).split())
         raise UserError(f"{path} is no readable npy file ({reason}): fetch or write it again") from error
+
+
+def header_of(path: Path, stream: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[np.generic], int]:
+    """Return what `read_header` does; its refusal names the file."""
+    try:
+        return read_header(stream)
+    except UserError as error:
+        raise UserError(f"{path}: {error}; fetch or write it again") from error
 
 
 def read_index(folder: Path, part: str) -> Objects:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from partial_equiv.datasets.law import Law
+from partial_equiv.datasets.npz_file import MOST_BYTES
 from partial_equiv.errors import UserError
 
 
@@ -138,6 +139,23 @@ def bounded(key: str, value: int | None, most: int, default: int) -> int:
     if not 1 <= chosen <= most:
         raise UserError(f"dataset.{key}={chosen} is out of range: give 1 to {most}, or null for its default")
     return chosen
+
+
+def check_copies(copies: int, no_images: int, no_bytes: int, noun: str) -> None:
+    """Check how often images are repeated.
+
+    Args:
+        copies: As the configuration says.
+        no_images: That are repeated.
+        no_bytes: Of one of them, as it is made.
+        noun: What a copy is, in words.
+
+    Raises:
+        UserError: fewer than one, or more than memory is given to.
+    """
+    most = max(1, MOST_BYTES // (no_images * no_bytes))
+    if not 1 <= copies <= most:
+        raise UserError(f"dataset.copies={copies} is out of range: give 1 to {most:,} {noun}")
 
 
 def turned_note(rot_interval: float) -> str:

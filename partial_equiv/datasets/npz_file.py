@@ -19,8 +19,9 @@ from torch import Tensor
 
 from partial_equiv.errors import UserError
 
-MOST_BYTES = 16 * 2**30  # of one array in memory
+MOST_BYTES = 16 * 2**30  # of one array in memory, read or drawn
 DEFLATE_RATIO = 1032  # no honest deflate stream expands more
+MOST_HEADER_BYTES = 10_000  # as many as numpy takes to be safe
 MOST_CLASSES = 65_536
 LAYOUT = (
     "an npz needs `images` (uint8, or numbers in [0, 1], [N,H,W] or [N,H,W,3]) and, where they are known, `labels` "
@@ -86,6 +87,8 @@ def explained(path: Path, layout: str, *, missing: str, folder: str) -> Iterator
         UserError: missing, truncated, pickled, or of another layout.
     """
     try:
+        if path.exists() and not (path.is_file() or path.is_dir()):
+            raise UserError("is no file but a device or a pipe, which may never end")
         yield
     except UserError as error:
         raise UserError(f"{path}: {error}; {layout}") from error
@@ -120,13 +123,24 @@ def read_member(archive: zipfile.ZipFile, key: str, no_bytes_file: int) -> NDArr
 
 
 def read_header(stream: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[np.generic], int]:
-    """Return shape, dtype and length in bytes of an npy header."""
+    """Return shape, dtype and length in bytes of an npy header.
+
+    Raises:
+        UserError: another version, a header of more than 10,000 bytes (numpy would read all of it before it looks), or
+            entries of no bytes, of which a file of any length may claim any number.
+    """
     version = np.lib.format.read_magic(stream)
     if version not in ((1, 0), (2, 0)):
         raise UserError(f"npy version {version} is not read, save with numpy.savez")
+    prefix = stream.read(2 if version == (1, 0) else 4)
+    no_bytes = int.from_bytes(prefix, "little")
+    if no_bytes > MOST_HEADER_BYTES:
+        raise UserError(f"npy header of {no_bytes:,} bytes, at most {MOST_HEADER_BYTES:,} are read")
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, _, dtype = read(stream)
-    return shape, dtype, stream.tell()
+    shape, _, dtype = read(io.BytesIO(prefix + stream.read(no_bytes)))
+    if not dtype.itemsize:
+        raise UserError(f"an array of {dtype} {list(shape)} has entries of no bytes, save numbers or texts")
+    return shape, dtype, np.lib.format.MAGIC_LEN + len(prefix) + no_bytes
 
 
 def check_images(path: Path, images: NDArray[np.generic]) -> None:

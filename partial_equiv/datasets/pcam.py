@@ -13,6 +13,7 @@ from torch import Tensor
 from partial_equiv.datasets.files import folder_of
 from partial_equiv.datasets.image_set import Splits
 from partial_equiv.datasets.info import DatasetInfo, plan, resized_note, sized, with_notes
+from partial_equiv.datasets.npz_file import BROKEN, BROKEN_HEADER, read_header
 from partial_equiv.datasets.pictures import PictureFiles, Pictures, PictureStore, list_classes, whole
 from partial_equiv.datasets.split import Labelled, assemble, cut
 from partial_equiv.errors import UserError
@@ -35,7 +36,6 @@ REMEDY = (
     "put PCam as <root>/PCam/{train,valid,test}/<class>/<image>, 96x96 pixels, one folder for each of the 2 classes, "
     "or its H5 files into <root>/PCam and convert them"
 )
-BROKEN = (OSError, ValueError, EOFError, SyntaxError, TypeError)
 
 
 class Part(NamedTuple):
@@ -168,10 +168,12 @@ def read_array(path: Path) -> NDArray[np.generic]:
         UserError: missing or broken.
     """
     try:
-        array: NDArray[np.generic] = np.load(path, mmap_mode="r", allow_pickle=False)
+        with path.open("rb") as stream:
+            read_header(stream)  # first, for numpy reads a header of any length
+        array: NDArray[np.generic] = np.lib.format.open_memmap(path, mode="r")  # never a pickle, nor a zip of arrays
     except FileNotFoundError as error:
         raise UserError(f"{path} is missing beside the other arrays: {convert_line(path)}") from error
-    except BROKEN as error:
+    except BROKEN + BROKEN_HEADER as error:
         reason = " ".join(str(error).split())
         raise UserError(f"{path} is truncated or no array ({reason}): delete it and {convert_line(path)}") from error
     return array

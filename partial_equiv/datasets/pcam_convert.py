@@ -6,6 +6,7 @@ writes <folder>/PCam/{train,valid,test}_{x,y}.npy, 9 GB in all; the H5 files can
 
 import argparse
 import importlib
+import math
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -21,6 +22,8 @@ from partial_equiv.datasets.pcam import FACTS, PARTS
 from partial_equiv.errors import UserError
 
 NO_IMAGES_AT_ONCE = 1024
+MOST_IMAGES = FACTS.no_train  # a file of a few bytes may claim any number of images that nobody wrote
+MOST_CHUNK = 1 << 28  # bytes that are unpacked at once
 SHAPES = {"x": (*FACTS.size, 3), "y": (1, 1, 1)}
 REMEDY = "unpack the published camelyonpatch_level_2_split_{train,valid,test}_{x,y}.h5.gz there"
 
@@ -93,9 +96,13 @@ def convert_array(archive: Any, axis: str, source: Path, target: Path) -> int:
     stored = archive[axis]
     shape = tuple(getattr(stored, "shape", ()))
     dtype = getattr(stored, "dtype", None)
-    if dtype != np.uint8 or shape[1:] != SHAPES[axis] or not shape[0]:
+    if dtype != np.uint8 or shape[1:] != SHAPES[axis] or not 0 < shape[0] <= MOST_IMAGES:
         due = f"uint8 {['N', *SHAPES[axis]]}".replace("'", "")
-        raise UserError(f"{source} holds {dtype} {list(shape)} where {due} is due: {REMEDY}")
+        found = f"{dtype} {list(shape)} where {due} is due, N up to {MOST_IMAGES:,}"
+        raise UserError(f"{source} holds {found}: {REMEDY}")
+    chunk = math.prod(getattr(stored, "chunks", None) or ())
+    if chunk > MOST_CHUNK:
+        raise UserError(f"{source} is stored in chunks of {chunk:,} bytes, at most {MOST_CHUNK:,} are read: {REMEDY}")
     no_images: int = shape[0]
     if target.exists():
         return no_images

@@ -5,6 +5,7 @@ Axes: B images of a batch, Y X pixels.
 
 import io
 import os
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -21,6 +22,8 @@ from partial_equiv.errors import UserError
 ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr")
 """What is 8-bit at most; grey, palette and CMYK pictures become RGB, and transparency is dropped."""
+FORMATS = ("PNG", "JPEG", "BMP", "TIFF")
+"""What the endings promise: Pillow opens all that it knows under any name, and for one kind (EPS) it runs a program."""
 MOST_PIXELS = 80_000_000
 MOST_ASPECT = 100  # of the longer side to the shorter: both bound the memory that a picture can ask for
 BROKEN = (OSError, UnidentifiedImageError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)
@@ -114,7 +117,8 @@ def decode(content: Path | io.BytesIO, name: str, *, remedy: str, only: tuple[in
         UserError: missing, broken, of another size, too large, or with more than 8 bits for a colour.
     """
     try:
-        with Image.open(content) as image:
+        # Pillow warns of what a picture says beside its pixels, such as broken EXIF; what matters is told below.
+        with warnings.catch_warnings(action="ignore"), Image.open(content, formats=FORMATS) as image:
             width, height = image.size
             if only is not None and (height, width) != only:
                 raise UserError(f"{name} has {width}x{height} pixels, {only[1]}x{only[0]} are needed: {remedy}")

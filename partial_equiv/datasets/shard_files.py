@@ -24,8 +24,24 @@ from partial_equiv.errors import UserError
 
 MOST_BYTES = 1 << 26  # of one picture
 MOST_CLASSES = 65_536
+BROKEN_TAR = (tarfile.TarError, OSError, EOFError, ValueError, OverflowError, MemoryError, RecursionError)
+"""What headers that claim absurd sizes, or chains of long names, do to `tarfile`."""
 CLASS = re.compile(rb"\s*([0-9]{1,5})\s*")
 REMEDY = "write the shards again with python -m partial_equiv.datasets.shards"
+
+
+class Bounded(io.BufferedReader):
+    """A file of which no more is asked for than there is: `tarfile` would ask for what a header claims."""
+
+    def __init__(self, path: Path) -> None:
+        """Open the file."""
+        super().__init__(io.FileIO(path))
+        self.no_bytes = os.fstat(self.fileno()).st_size
+
+    def read(self, size: int | None = -1) -> bytes:
+        """Return up to `size` bytes."""
+        left = max(self.no_bytes - self.tell(), 0)
+        return super().read(left if size is None or size < 0 else min(size, left))
 
 
 class Index(NamedTuple):
@@ -87,7 +103,7 @@ def open_shards(folder: Path, part: str) -> tuple[ShardPictures, Tensor]:
     Raises:
         UserError: no shard, or one that is no plain tar of samples.
     """
-    shards = sorted(folder.glob(f"{part}-*.tar"))
+    shards = sorted(path for path in folder.glob(f"{part}-*.tar") if path.is_file())
     if not shards:
         raise UserError(f"{folder} holds no {part}-*.tar: {REMEDY}")
     stamps = np.array([(s.st_size, s.st_mtime_ns) for s in (path.stat() for path in shards)])
@@ -109,8 +125,8 @@ def make_index(shards: Sequence[Path]) -> Index:
     for number, path in enumerate(shards):
         try:
             rows += [(key, number, *place) for key, place in read_samples(path).items()]
-        except (tarfile.TarError, OSError, EOFError, ValueError) as error:
-            reason = " ".join(str(error).split())
+        except BROKEN_TAR as error:
+            reason = " ".join(str(error).split()) or type(error).__name__
             raise UserError(f"{path} is truncated or no plain tar of samples ({reason}): {REMEDY}") from error
     rows.sort()
     if not rows:
@@ -127,8 +143,10 @@ def read_samples(path: Path) -> dict[str, tuple[int, int, int]]:
     """
     pictures: dict[str, tuple[int, int]] = {}
     labels: dict[str, int] = {}
-    with tarfile.open(path, "r:") as tar:
+    with Bounded(path) as stream, tarfile.open(fileobj=stream, mode="r:") as tar:
         for member in tar:
+            if member.size < 0:  # the next header would be an earlier one, for ever (CVE-2025-8194)
+                raise ValueError(f"{member.name!r} has {member.size:,} bytes")
             head, _, ending = member.name.rpartition("/")[2].partition(".")
             key = f"{member.name.rpartition('/')[0]}/{head}"
             kind = f".{ending.lower()}"

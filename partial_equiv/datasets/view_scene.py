@@ -19,6 +19,7 @@ from partial_equiv.errors import UserError
 
 MOST_LIGHT_POLAR = math.pi / 4
 PUBLISHED_ROTATION = (0, 90)
+MOST_MADE = 20_000_000  # views of all objects, which are kept in memory
 SIZES, SIGNS, OTHERS = range(3)  # streams of random numbers
 
 
@@ -75,6 +76,8 @@ def made_info(
     if not 2 <= no_classes <= most:
         raise UserError(f"dataset.no_classes={no_classes} is out of range: give 2 to {most}")
     check_pairs(no_views, pairs_per_object)
+    if no_objects > (most_objects := MOST_MADE // no_views):
+        raise UserError(f"dataset.no_objects={no_objects} is out of range: give up to {most_objects:,}")
     check_rotation("rotation", rotation)
     notes = [f"{no_classes} of {most} classes"] * (no_classes < most)
     if tuple(rotation) != PUBLISHED_ROTATION:

@@ -10,6 +10,8 @@ from partial_equiv.errors import UserError
 from partial_equiv.kernels.kernel import Kernel
 from partial_equiv.kernels.linear import linear_of_parts, make_linear, scale_
 
+LOWEST_OMEGA0, HIGHEST_OMEGA0 = 1e-6, 1e6  # beyond, float32 holds no weights for it
+
 
 class Sine(nn.Module):
     """One layer sin(omega0 (W x + b)).
@@ -81,8 +83,11 @@ class SIREN(Kernel):
         super().__init__()
         if no_layers < 2:
             raise UserError(f"kernel.no_layers={no_layers} is too few for SIREN: give 2 or more")
-        if omega0 <= 0:
-            raise UserError(f"kernel.omega0={omega0} must be above 0 for SIREN, for example 10")
+        if not LOWEST_OMEGA0 <= omega0 <= HIGHEST_OMEGA0:
+            least, most = f"{LOWEST_OMEGA0:g}", f"{HIGHEST_OMEGA0:g}"
+            raise UserError(
+                f"kernel.omega0={omega0} must be above 0 for SIREN, between {least} and {most}, for example 10"
+            )
         inner = math.sqrt(6 / no_hidden) / omega0
         layers = [
             Sine(

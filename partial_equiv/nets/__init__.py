@@ -2,6 +2,7 @@
 
 from partial_equiv.nets.augerino import Augerino, element_grid
 from partial_equiv.nets.autoencoder import Autoencoder, CanonicalDecoder, Reconstruction
+from partial_equiv.nets.budget import memory_budget
 from partial_equiv.nets.build import NETS, PIXEL_NETS, PLAIN_NETS, build
 from partial_equiv.nets.ckresnet import CKResNet, ResidualBlock
 from partial_equiv.nets.encoder import Code, GroupConvEncoder, InvariantEncoder, framed
@@ -63,6 +64,7 @@ __all__ = [
     "make_kit",
     "make_predictor",
     "make_projector",
+    "memory_budget",
     "parse_widths",
     "scaled",
     "structure_errors",

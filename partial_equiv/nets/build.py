@@ -11,6 +11,7 @@ from partial_equiv.errors import UserError
 from partial_equiv.kernels import KERNELS
 from partial_equiv.menu import bind, choose, fill, nearest, parameters
 from partial_equiv.nets.augerino import Augerino, check_augerino
+from partial_equiv.nets.budget import memory_budget
 from partial_equiv.nets.ckresnet import CKResNet
 from partial_equiv.nets.gcnn import GCNN
 from partial_equiv.nets.gconvnet import GConvNet
@@ -60,7 +61,16 @@ def build(spec: Mapping[str, Mapping[str, Any]]) -> nn.Module:
         UserError: an unknown section, name, key, type or combination; the message says what would be right.
     """
     _check_keys(spec, SECTIONS, "")
+    for section in SECTIONS:
+        if not isinstance(spec[section], Mapping):
+            raise UserError(f"{section}={spec[section]!r} is no part of a spec: give a group of keys")
     _check_keys(spec["info"], FACTS, "info.", optional=SCALE)
+    _check_facts(spec["info"])
+    with memory_budget("widths, for example net.no_hidden, net.width, kernel.no_hidden or base_group.no_samples"):
+        return _build(spec)
+
+
+def _build(spec: Mapping[str, Mapping[str, Any]]) -> nn.Module:
     net = dict(spec["net"])
     name, norm = net.pop("type", None), net.pop("norm", None)
     make_net = bind(NETS, name, net, "net", later=(*FACTS, *SCALE, "kit"))
@@ -100,12 +110,30 @@ def _check_keys(given: Mapping[str, Any], known: Sequence[str], where: str, opti
     Raises:
         UserError: one is unknown or missing.
     """
+    if not isinstance(given, Mapping):
+        raise UserError(f"{given!r} is not a spec: give a group of keys: {', '.join(known)}")
     for key in given:
         if key not in (*known, *optional):
             raise UserError(f"{where}{key!r} is not a part of a spec: give {', '.join(known)}{nearest(key, known)}")
     for key in known:
         if key not in given:
             raise UserError(f"{where}{key} is missing from the spec: give {', '.join(known)}")
+
+
+def _check_facts(info: Mapping[str, Any]) -> None:
+    """Check the facts of the data that every network needs.
+
+    Raises:
+        UserError: something else than whole numbers from 1.
+    """
+    size = info["size"] if isinstance(info["size"], list | tuple) else []
+    numbers = [info["in_channels"], info["no_classes"], *size]
+    whole = all(isinstance(number, int) and not isinstance(number, bool) and number > 0 for number in numbers)
+    if len(size) != 2 or not whole:
+        given = ", ".join(f"info.{key}={info[key]!r}" for key in FACTS)
+        raise UserError(
+            f"{given} are not whole numbers from 1, two of them for the size: give for example size=[28, 28]"
+        )
 
 
 def _plain(kit: ConvKit) -> ConvKit:

@@ -22,6 +22,8 @@ from partial_equiv.groups import Group, make_group
 from partial_equiv.kernels import Kernel
 from partial_equiv.sampling import IntervalSampler, Sampler, make_sampler
 
+MOST_SAMPLES = 20_000  # a layer compares every element with every other; D9999, the largest group, has 19,998
+
 
 @dataclass(frozen=True, kw_only=True)
 class ConvChoices:
@@ -223,9 +225,9 @@ def make_kit(
     Raises:
         UserError: the choices do not fit together.
     """
-    if min(kernel.no_hidden, choices.no_samples) < 1:
+    if min(kernel.no_hidden, choices.no_samples) < 1 or choices.no_samples > MOST_SAMPLES:
         given = f"kernel.no_hidden={kernel.no_hidden} and base_group.no_samples={choices.no_samples}"
-        raise UserError(f"{given} must be 1 or more")
+        raise UserError(f"{given} must be 1 or more, and samples at most {MOST_SAMPLES:,}")
     if isinstance(conv.padding, int) and conv.padding < 0:
         raise UserError(f"conv.padding={conv.padding} is negative: give 'same', 'valid' or pixels from 0")
     check_size(kernel.size)

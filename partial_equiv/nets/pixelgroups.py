@@ -11,6 +11,7 @@ from partial_equiv.groups import PlanarGroup
 from partial_equiv.nets.kit import ConvKit
 
 MATCH = "match:"
+LONGEST = 12  # digits of a width, or of parameters to match
 
 
 def pixel_group(kit: ConvKit, name: str) -> PlanarGroup:
@@ -63,7 +64,7 @@ def resolve_width(width: int | str, make: Callable[[int], nn.Module], name: str)
     """
     text = str(width)
     target = text.removeprefix(MATCH)
-    if not target.isdigit() or int(target) < 1:
+    if not (target.isascii() and target.isdigit() and len(target) <= LONGEST and int(target) > 0):
         raise UserError(f"net.width={width!r} is no width of a {name}: give channels from 1, or match:<parameters>")
     if not text.startswith(MATCH):
         return int(target)

@@ -1,9 +1,12 @@
 """Widths and map sizes of a network, worked out before any layer is made."""
 
+import math
 from collections.abc import Iterator, Sequence
 
 from partial_equiv.convs import Padding, check_room, resolve_size
 from partial_equiv.errors import UserError
+
+MOST_BLOCKS = 1_000
 
 
 def block_widths(no_hidden: int, no_blocks: int, factors: Sequence[float] | None) -> list[int]:
@@ -21,6 +24,10 @@ def block_widths(no_hidden: int, no_blocks: int, factors: Sequence[float] | None
             f"net.block_width_factors={list(factors)} must be pairs (factor, blocks) whose blocks add up to "
             f"net.no_blocks={no_blocks}, for example [1,{no_blocks}]"
         )
+    if not all(0 <= no_hidden * factor < math.inf for factor in factors[::2]):
+        raise UserError(
+            f"net.block_width_factors={list(factors)} makes no widths: give factors above 0, such as 1 or 2"
+        )
     widths = [int(no_hidden * factor) for factor, count in zip(factors[::2], counts, strict=True) for _ in range(count)]
     if min(widths) < 1:
         raise UserError(
@@ -35,8 +42,9 @@ def check_blocks(no_hidden: int, no_blocks: int, dropout: float, blocks: Sequenc
     Raises:
         UserError: a count below 1, a dropout outside [0, 1), or a block that does not exist.
     """
-    if no_hidden < 1 or no_blocks < 1:
-        raise UserError(f"net.no_hidden={no_hidden} and net.no_blocks={no_blocks} must be 1 or more")
+    if no_hidden < 1 or not 1 <= no_blocks <= MOST_BLOCKS:
+        given = f"net.no_hidden={no_hidden} and net.no_blocks={no_blocks}"
+        raise UserError(f"{given} must be 1 or more, and blocks at most {MOST_BLOCKS:,}")
     if not 0 <= dropout < 1:
         raise UserError(f"net.dropout={dropout} is not a probability below 1: give a number in [0, 1)")
     outside = [block for block in blocks if not lowest <= block <= no_blocks]
