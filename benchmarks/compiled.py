@@ -6,8 +6,9 @@ from benchmarks.results import Cell, Table
 from benchmarks.timing import interleaved, tell, timed
 from partial_equiv import UserError
 
-DEFAULT: dict[str, tuple[tuple[str, ...], int]] = {"default job (digits, SE2, partial)": ((), 64)}
+SHORT: dict[str, tuple[tuple[str, ...], int]] = {"default job with one block": (("net.no_blocks=1",), 64)}
 MORE: dict[str, tuple[tuple[str, ...], int]] = {
+    "default job (digits, SE2, partial)": ((), 64),
     "default job, gc": (("conv.factorization=gc",), 64),
     "published rotMNIST CKResNet, full": ((PUBLISHED,), 16),
     "published rotMNIST CKResNet, gc": ((PUBLISHED, "conv.factorization=gc"), 16),
@@ -40,7 +41,7 @@ def measured(label: str, overrides: tuple[str, ...], batch_size: int, choices: C
 
 def tables(choices: Choices) -> list[Table]:
     """Return the table of all jobs."""
-    jobs = DEFAULT | (MORE if choices.full or choices.device == "cuda" else {})
+    jobs = SHORT | (MORE if choices.full or choices.device == "cuda" else {})
     rows = [
         measured(label, (*overrides, f"train.precision={precision}"), batch_size, choices)
         for label, (overrides, batch_size) in jobs.items()

@@ -15,12 +15,13 @@ from benchmarks.results import Cell, Table
 from benchmarks.spread import spread
 from benchmarks.timing import interleaved
 from dataset_constructor import Loaders, construct_dataset, construct_loaders
+from epoch import Epoch
 from model_constructor import construct_model
 from objective_constructor import construct_stages
 from partial_equiv import UserError
+from progress import Terminal
 from steps import Steps
 from tester import evaluate
-from trainer import train_epoch
 
 STEPS = 8
 NO_IMAGES = (10_000, 2_000)
@@ -58,7 +59,7 @@ def phases(overrides: tuple[str, ...], device: str) -> tuple[dict[str, Callable[
     stage = construct_stages(config, model, len(loaders.train), info=splits.info)["classification"]
     steps = Steps(stage, torch.device(device))
     runs: dict[str, Callable[[], object]] = {
-        "training": lambda: train_epoch(steps, loaders.train, 0, STEPS),
+        "training": lambda: Epoch(steps, loaders.train, 0, max_steps=STEPS).run(Terminal(0)),
         "validation": lambda: evaluate(stage.objective, loaders.validation, STEPS),
     }
     return runs, loaders

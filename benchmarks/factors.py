@@ -86,9 +86,6 @@ def tables(choices: Choices) -> list[Table]:
     for precision in choices.precisions:
         suffix, goals = ("", True) if precision == "float32" else (f", {precision}", False)
         for no_samples in (8, 16):
-            if not choices.full and no_samples == 8:
-                rounds = trained(no_samples, everything, SMALL, choices, precision)
-                rows += rows_of(no_samples, SMALL, rounds, f"training step{suffix}", goals=False)
             images = BATCH if choices.full else SHORT[no_samples]
             rounds = trained(no_samples, everything if choices.full else main, images, choices, precision)
             rows += rows_of(no_samples, images, rounds, f"training step{suffix}", goals)

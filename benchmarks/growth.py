@@ -32,11 +32,11 @@ def alike(values: Sequence[int]) -> Mapping[str, Sequence[int]]:
 
 ELEMENTS = "elements N"
 SHORT: Mapping[str, Axis] = {
-    ELEMENTS: Axis("base_group.no_samples", {"full": (4, 8, 16), "gc": (8, 16, 32), IDEAL: (8, 16, 32)}, 8),
-    "kernel k": Axis("kernel.size", alike((3, 5, 7)), 2),
-    "images B": Axis("", alike((2, 4, 8)), 4),
-    "pixels of a side": Axis("dataset.size", alike((28, 40, 56)), 1),
-    "channels C": Axis("net.no_hidden", alike((8, 16, 32)), 2),
+    ELEMENTS: Axis("base_group.no_samples", {"full": (4, 8, 16), "gc": (8, 16, 32), IDEAL: (8, 16, 32)}, 16),
+    "kernel k": Axis("kernel.size", {"gc": (3, 5, 7)}, 8),
+    "images B": Axis("", {"gc": (8, 16, 32)}, 4),
+    "pixels of a side": Axis("dataset.size", {"gc": (28, 40, 56)}, 4),
+    "channels C": Axis("net.no_hidden", {"gc": (8, 16, 32)}, 8),
 }
 WHOLE: Mapping[str, Axis] = {
     ELEMENTS: Axis(

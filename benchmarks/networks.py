@@ -33,10 +33,10 @@ GRESNET = "+experiment=using_equivariance/CIFAR10_{}_33"
 NETWORKS: Mapping[str, Network] = {
     MAIN: Network((PUBLISHED,), 8, 64, 64),
     MAIN_GC: Network((PUBLISHED, "conv.factorization=gc"), 8, 64, 64),
-    "CKResNet E2 partial": Network(("+experiment=partial_gcnn/rotMNIST_CKResNet_E2_partial",), 4, 64, 64),
+    "CKResNet E2 partial": Network(("+experiment=partial_gcnn/rotMNIST_CKResNet_E2_partial",), 0, 64, 64),
     "CKResNet T2": Network(("+experiment=partial_gcnn/rotMNIST_CKResNet_T2",), 8, 64, 64),
-    "Augerino CKResNet SE2": Network(("+experiment=partial_gcnn/rotMNIST_CKResNet_SE2_augerino",), 8, 64, 64),
-    "GCNN SE2 partial": Network((GCNN,), 2, 2, 128),
+    "Augerino CKResNet SE2": Network(("+experiment=partial_gcnn/rotMNIST_CKResNet_SE2_augerino",), 0, 64, 64),
+    "GCNN SE2 partial": Network((GCNN,), 0, 2, 128),
     "GCNN SE2 partial, gc": Network((GCNN, "conv.factorization=gc"), 2, 2, 128),
     "GConvNet C4": Network(("+experiment=using_equivariance/MNIST_upright_C4_28",), 32, 128, 128),
     "GResNet-44 C4": Network((GRESNET.format("C4"),), 4, 32, 128),
