@@ -4,7 +4,7 @@
 VENV := .venv
 PYTHON := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
-EXTRAS := wandb,test,dev
+EXTRAS := wandb,sweep,test,dev
 UV := $(shell command -v uv 2>/dev/null)
 # Every test computes with one thread, so there is room for one a core; `make test ARGS=-n0` runs them in one process.
 PYTEST = $(PYTHON) -m pytest -n auto --dist worksteal
@@ -16,7 +16,7 @@ ORACLES := escnn==1.0.11 e2cnn==0.2.3 lightly==1.6.0
 ORACLE_NEEDS := autograd joblib pymanopt scipy sympy
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-long check format bench oracle pins clean
+.PHONY: help run test test-long check format bench oracle audit pins clean
 .DELETE_ON_ERROR:
 
 help: ## list the targets
@@ -49,6 +49,9 @@ oracle: $(STAMP) ## add escnn, e2cnn and lightly, so that the tests that compare
 	$(INSTALL) --no-deps $(ORACLES)
 	$(INSTALL) -c constraints.txt $(ORACLE_NEEDS)
 	$(PYTHON) -m tests.oracles
+
+audit: $(STAMP) ## known weaknesses of what is installed (pip-audit with a network, else security_pins.txt)
+	$(PYTHON) .ci/audit.py
 
 pins: ## resolve constraints.txt anew (needs uv)
 	@[ -n "$(UV)" ] || { echo "make pins needs uv on PATH, which is not there: install uv and try again." >&2; exit 2; }

@@ -1,11 +1,13 @@
-"""All that a run needs to go on exactly where it stopped: written after each epoch, read on resume."""
+"""All that a run needs to go on exactly where it stopped: written after each epoch and in between, read on resume."""
 
+import math
 import random
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -15,11 +17,39 @@ from torch.optim import Optimizer
 from objective_constructor import Stage
 from optim import named_tensors
 from partial_equiv.errors import UserError
-from partial_equiv.runs import load_network, load_state, save_state
+from partial_equiv.ranks import from_first
+from partial_equiv.runs import forget, load_network, load_state, make_folder, save_state
 
-LAST, BEST = "last", "best"
+FOLDER, BEST = "checkpoints", "best"
+FORMER = "last"
+"""The one checkpoint that runs before version 0.2 kept beside the best one."""
 OPTIMIZER, RNG = "optimizer/", "rng/"
 """Prefixes of tensors in the last checkpoint; all others are the objective's."""
+
+
+@dataclass(frozen=True)
+class Partial:
+    """An epoch that is not over, and what its rest depends on.
+
+    Args:
+        step: Its finished batches.
+        totals: Sums over examples of loss and metrics.
+        sizes: Examples in each sum.
+        seconds: Spent on it.
+        in_a_row: Last steps of each optimiser that were left out, their numbers not being finite.
+        skipped: Steps of this epoch that were left out, counted from 1.
+    """
+
+    step: int = 0
+    totals: dict[str, float] = field(default_factory=dict)
+    sizes: dict[str, float] = field(default_factory=dict)
+    seconds: float = 0.0
+    in_a_row: tuple[int, ...] = ()
+    skipped: tuple[int, ...] = ()
+
+    def means(self) -> dict[str, float]:
+        """Return the means so far; of no example, NaN."""
+        return {name: total / self.sizes[name] if self.sizes[name] else math.nan for name, total in self.totals.items()}
 
 
 @dataclass(frozen=True)
@@ -33,7 +63,8 @@ class Progress:
         best_value: Monitored metric there.
         monitor: Its name.
         best_loss: Validation loss there; decides between equal values.
-        seconds: Time spent on training and validation.
+        seconds: Time spent on training and validation, in finished epochs.
+        partial: The epoch after them.
     """
 
     stage: str
@@ -43,10 +74,24 @@ class Progress:
     best_loss: float | None = None
     monitor: str = "accuracy"
     seconds: float = 0.0
+    partial: Partial = Partial()
 
 
-def save_last(folder: Path, progress: Progress, stage: Stage, spec: dict[str, Any]) -> None:
-    """Write everything that the next epoch depends on as the checkpoint "last", whole or not at all."""
+class Checkpoint(NamedTuple):
+    """What lies in a checkpoint file."""
+
+    path: Path
+    tensors: dict[str, Tensor]
+    meta: dict[str, Any]
+    progress: Progress
+
+
+def save_last(folder: Path, progress: Progress, stage: Stage, spec: dict[str, Any], keep: int = 2) -> None:
+    """Write everything that the next step depends on, whole or not at all, and remove what is older than `keep` of it.
+
+    Raises:
+        UserError: something is not finite, or the folder cannot be written; the checkpoints before stay.
+    """
     tensors = dict(stage.objective.state_dict())
     for optimizer in stage.optimizers:
         tensors |= {OPTIMIZER + name: tensor for name, tensor in named_tensors(optimizer)}
@@ -58,35 +103,95 @@ def save_last(folder: Path, progress: Progress, stage: Stage, spec: dict[str, An
         "groups": group_names(stage),
         "rng": random_rest(),
     }
-    save_state(folder, LAST, tensors, meta)
+    refuse_spoiled(tensors)
+    make_folder(folder / FOLDER)
+    number = stage.steps_per_epoch * (stage.first_epoch + progress.epoch) + progress.partial.step
+    save_state(folder, f"{FOLDER}/{number:09d}", tensors, meta)
+    older = names_of(folder)[keep:]
+    forget(folder, [f"{name}.{kind}" for name in older for kind in ("safetensors", "json")])
+
+
+def names_of(folder: Path) -> list[str]:
+    """Return the names of the checkpoints of a run folder, newest first."""
+    numbered = sorted((path.stem for path in (folder / FOLDER).glob("*.safetensors")), reverse=True)
+    former = [FORMER] if (folder / f"{FORMER}.safetensors").is_file() else []
+    return [*(f"{FOLDER}/{name}" for name in numbered), *former]
 
 
 def save_best(folder: Path, progress: Progress, stage: Stage, spec: dict[str, Any]) -> None:
     """Write the weights of the best epoch so far as the checkpoint "best"."""
     meta = {"spec": spec, "progress": asdict(progress)}
+    refuse_spoiled(stage.objective.state_dict())
     save_state(folder, BEST, stage.objective.state_dict(), meta)
+
+
+def refuse_spoiled(tensors: Mapping[str, Tensor]) -> None:
+    """Let no weights that are not finite replace those that are.
+
+    Raises:
+        UserError: some are not.
+    """
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
+            raise UserError(
+                f"{name} is not finite any more, so nothing is saved over the last checkpoint: resume from it with a "
+                "lower train.lr, or set train.gradient_clip=1"
+            )
+
+
+def read_last(folder: Path) -> Checkpoint | None:
+    """Return the newest checkpoint that is whole, None if the run saved none; damaged ones are told on stderr.
+
+    Raises:
+        UserError: every checkpoint is damaged, or not from a training run.
+    """
+    damaged: list[UserError] = []
+    for name in names_of(folder):
+        try:
+            tensors, meta = load_state(folder, name)
+            progress = progress_of(folder / f"{name}.safetensors", meta)
+        except UserError as error:
+            damaged.append(error)
+            continue
+        for error in damaged:
+            sys.stderr.write(f"note: {error}; {folder / name}.safetensors, the one before, is used\n")
+        return Checkpoint(folder / f"{name}.safetensors", tensors, meta, progress)
+    if damaged:
+        raise damaged[0]
+    return None
+
+
+def read_last_together(folder: Path) -> Checkpoint | None:
+    """Return on all ranks the `read_last` of the first one, which alone needs to see the folder."""
+
+    def read() -> tuple[dict[str, Tensor], dict[str, Any]]:
+        found = read_last(folder)
+        return ({}, {}) if found is None else (found.tensors, {"path": str(found.path), "meta": found.meta})
+
+    tensors, facts = from_first(read)
+    if not facts:
+        return None
+    path = Path(facts["path"])
+    return Checkpoint(path, tensors, facts["meta"], progress_of(path, facts["meta"]))
 
 
 def read_progress(folder: Path) -> Progress | None:
     """Return how far a run came, None if it saved no checkpoint.
 
     Raises:
-        UserError: the checkpoint is damaged, or not from a training run.
+        UserError: every checkpoint is damaged, or not from a training run.
     """
-    if not (folder / f"{LAST}.safetensors").is_file():
-        return None
-    _, meta = load_state(folder, LAST)
-    return progress_of(folder, meta)
+    found = read_last(folder)
+    return found and found.progress
 
 
-def load_last(folder: Path, stage: Stage) -> Progress:
-    """Put the checkpoint "last" back into a stage and into the random generators, and return how far it came.
+def load_last(checkpoint: Checkpoint, stage: Stage) -> Progress:
+    """Put a checkpoint back into a stage and into the random generators, and return how far it came.
 
     Raises:
-        UserError: the checkpoint is damaged, or of another network or optimiser.
+        UserError: it is of another network or optimiser.
     """
-    tensors, meta = load_state(folder, LAST)
-    progress, path = progress_of(folder, meta), folder / f"{LAST}.safetensors"
+    path, tensors, meta, progress = checkpoint
     own = {name: tensor for name, tensor in tensors.items() if not name.startswith((OPTIMIZER, RNG))}
     load_network(stage.objective, own, path)
     if meta["groups"] != group_names(stage):
@@ -109,20 +214,27 @@ def under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def load_best(folder: Path, stage: Stage) -> None:
-    """Put the best weights back into a stage's objective.
+    """Put the best weights back into a stage's objective; the first rank reads them for all.
 
     Raises:
         UserError: the checkpoint is missing, damaged, or of another network.
     """
-    tensors, _ = load_state(folder, BEST)
+    tensors, _ = from_first(lambda: load_state(folder, BEST))
     load_network(stage.objective, tensors, folder / f"{BEST}.safetensors")
 
 
-def progress_of(folder: Path, meta: dict[str, Any]) -> Progress:
-    """Return the progress that a checkpoint's facts tell."""
-    if "progress" not in meta:
-        raise UserError(f"{folder / LAST}.safetensors holds no training run: give the folder of a run")
-    return replace(Progress(""), **meta["progress"])
+def progress_of(path: Path, meta: Mapping[str, Any]) -> Progress:
+    """Return the progress that a checkpoint's facts tell.
+
+    Raises:
+        UserError: they tell none.
+    """
+    if not {"progress", "schedule", "groups", "rng"} <= meta.keys():
+        raise UserError(f"{path} holds no training that could go on: give the folder of a run")
+    facts = dict(meta["progress"])
+    partial = facts.pop("partial", {})
+    rows = {key: tuple(partial[key]) for key in ("in_a_row", "skipped") if key in partial}
+    return replace(Progress(""), **facts, partial=Partial(**partial | rows))
 
 
 def load_optimizer(optimizer: Optimizer, tensors: dict[str, Tensor]) -> None:

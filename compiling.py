@@ -12,6 +12,7 @@ from optim import gated_step
 from partial_equiv.errors import UserError
 from partial_equiv.objectives import Classification, Objective, Step
 from partial_equiv.probes import device_of
+from partial_equiv.ranks import no_ranks
 from partial_equiv.sampling import IntervalSampler, samplers
 
 EAGER = "or set compile=False"
@@ -80,6 +81,11 @@ def check_compile(objective: Objective, device: torch.device) -> None:
     """
     if device.type not in ("cpu", "cuda"):
         raise UserError(f"compile=True has no compiler for device={device.type}: set device=cuda or cpu, {EAGER}")
+    if no_ranks() > 1:
+        raise UserError(
+            f"compile=True makes one graph of a step, and what {no_ranks()} processes exchange within it is in none: "
+            f"train in one process, {EAGER}"
+        )
     if any(isinstance(sampler, IntervalSampler) and sampler.count == "ceil" for sampler in samplers(objective)):
         raise UserError(
             "base_group.count=ceil lets the level change the number of elements, which compile=True cannot follow: "

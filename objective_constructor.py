@@ -24,6 +24,7 @@ from partial_equiv.objectives import (
     published_weight_decay,
 )
 from partial_equiv.probes import Probe, device_of
+from partial_equiv.ranks import no_ranks
 from schedules import Schedule, make_schedule
 from self_supervised_constructor import construct_self_supervised, notes_of
 from train_choices import (
@@ -58,6 +59,8 @@ class Stage(NamedTuple):
     """Batches whose gradients are averaged before a step."""
     notes: tuple[str, ...]
     """What to say before the first step."""
+    max_nonfinite: int = 3
+    """Steps in a row that are left out, their numbers not being finite, before the training ends."""
     compile: bool = False
     """Whether forward pass, loss and step are compiled."""
 
@@ -126,6 +129,7 @@ def construct_objectives(
             "example, or a data set of single images and augment=none"
         )
     if isinstance(method, ClassificationChoices):
+        check_decay(choices, method, model)
         return {"classification": Classification(model, regularisers=regularisers(choices, method))}
     if isinstance(method, SelfSupervisedChoices):
         assert isinstance(model, SplitEncoder) and info is not None
@@ -177,6 +181,21 @@ def check_labels(cfg: Mapping[str, Any], info: DatasetInfo) -> None:
     """
     if not info.labelled and isinstance(bind_train(cfg).own, ClassificationChoices):
         raise UserError(f"dataset={info.name} has no labels to classify: add labels, or set train=symmetry")
+
+
+def check_decay(choices: TrainChoices, method: ClassificationChoices, model: nn.Module) -> None:
+    """Refuse a norm over the sets of all images where each of several processes has a part of them.
+
+    Raises:
+        UserError: published decay, sets for images, and several processes.
+    """
+    decays = choices.weight_decay and method.weight_decay_kind == "published"
+    if decays and no_ranks() > 1 and any(getattr(part, "per_batch_element", False) for part in model.modules()):
+        raise UserError(
+            "train.weight_decay_kind=published takes one norm over the sets of all images, of which each of "
+            f"{no_ranks()} processes has a part: set train.weight_decay_kind=decoupled or "
+            "base_group.sample_per_batch_element=False, or train in one process"
+        )
 
 
 def regularisers(choices: TrainChoices, method: ClassificationChoices) -> dict[str, Regulariser]:
@@ -244,4 +263,5 @@ def make_stage(
         probes,
         own.accumulate if isinstance(own, SelfSupervisedChoices) else 1,
         tuple(notes),
+        choices.max_nonfinite,
     )

@@ -10,28 +10,47 @@ from torch import Tensor
 from partial_equiv.datasets import moved
 from partial_equiv.objectives import Objective, Step
 from partial_equiv.probes import Probe, device_of, evaluating
+from partial_equiv.ranks import no_ranks, rank, summed
 
 
 class Averages:
-    """Means of losses and metrics over examples, summed where the numbers lie, so that nothing waits for the device."""
+    """Means of losses and metrics over examples, summed where the numbers lie, so that nothing waits for the device.
 
-    def __init__(self) -> None:
+    Args:
+        finite_only: Leave out the steps whose loss is not finite, as a training does.
+    """
+
+    def __init__(self, *, finite_only: bool = False) -> None:
+        self.finite_only = finite_only
         self.totals: dict[str, Tensor] = {}
-        self.sizes: dict[str, int] = {}
+        self.sizes: dict[str, Tensor] = {}
 
     def add(self, step: Step) -> None:
         """Count one step by its size."""
+        # Double precision, where there is any: sums over many batches should not depend on how they are cut.
+        wide = torch.float32 if step.loss.device.type == "mps" else torch.float64
+        size = torch.full((), step.size, dtype=wide, device=step.loss.device)
+        if self.finite_only:
+            size = torch.where(step.loss.isfinite(), size, 0)
         for name, value in {"loss": step.loss, **step.metrics}.items():
-            # Double precision, where there is any: sums over many batches should not depend on how they are cut.
-            wide = torch.float32 if value.device.type == "mps" else torch.float64
-            term = value.detach().to(wide) * step.size
+            term = value.detach().to(wide) * size
+            term = torch.where(size > 0, term, 0) if self.finite_only else term
             self.totals[name] = self.totals[name] + term if name in self.totals else term
             # Each by its own count: some metrics are not there at every step.
-            self.sizes[name] = self.sizes.get(name, 0) + step.size
+            self.sizes[name] = self.sizes[name] + size if name in self.sizes else size
 
-    def means(self) -> dict[str, float]:
-        """Return the means so far; this waits for the device."""
-        return {name: float(total) / self.sizes[name] for name, total in self.totals.items()}
+    def load(self, totals: Mapping[str, float], sizes: Mapping[str, float], like: Tensor) -> None:
+        """Take back sums that the host had read, on the device of `like`."""
+        wide = torch.float32 if like.device.type == "mps" else torch.float64
+        self.totals = {name: torch.tensor(value, dtype=wide, device=like.device) for name, value in totals.items()}
+        self.sizes = {name: torch.tensor(value, dtype=wide, device=like.device) for name, value in sizes.items()}
+
+    def means(self, *, shared: bool = False) -> dict[str, float]:
+        """Return the means so far, `shared` those of all ranks; this waits for the device."""
+        totals, sizes = ({name: float(x) for name, x in sums.items()} for sums in (self.totals, self.sizes))
+        if shared:
+            totals, sizes = summed(totals), summed(sizes)
+        return {name: total / sizes[name] for name, total in totals.items()}
 
 
 def on_device(loader: Iterable[Any], device: torch.device, max_steps: int | None = None) -> Iterator[Any]:
@@ -40,19 +59,23 @@ def on_device(loader: Iterable[Any], device: torch.device, max_steps: int | None
         yield moved(batch, device)
 
 
-def evaluate(objective: Objective, loader: Iterable[Any], max_steps: int | None = None) -> dict[str, float]:
+def evaluate(
+    objective: Objective, loader: Iterable[Any], max_steps: int | None = None, *, shared: bool = False
+) -> dict[str, float]:
     """Return the loss and every metric of an objective over a loader, batches weighted by their size.
 
     Args:
         objective: Used in evaluation mode, left as it was.
         loader: Batches; they are moved to the objective's device.
         max_steps: Stop after so many batches, for a trial run; None goes through.
+        shared: Each rank takes some of the batches, whole ones, and all return the means over all of them.
     """
-    averages = Averages()
+    averages, device = Averages(), device_of(objective)
+    own = itertools.islice(loader, rank(), max_steps, no_ranks()) if shared else itertools.islice(loader, max_steps)
     with evaluating(objective):
-        for batch in on_device(loader, device_of(objective), max_steps):
+        for batch in on_device(own, device):
             averages.add(objective(batch))
-    return averages.means()
+    return averages.means(shared=shared)
 
 
 def run_probes(

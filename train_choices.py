@@ -1,6 +1,7 @@
 """What `cfg/train/*.yaml` may say, checked: choices of the loop, of one stage, and of each method."""
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -148,6 +149,10 @@ class TrainChoices:
     gradient_clip: float | None
     precision: Literal["float32", "bfloat16"]
     patience: int | None
+    max_nonfinite: int
+    max_minutes: float | None
+    checkpoint_every: int | str | None
+    keep_checkpoints: int
     probes: list[str]
 
     def __post_init__(self) -> None:
@@ -156,13 +161,24 @@ class TrainChoices:
         Raises:
             UserError: a number is out of range.
         """
-        for key in ("lr", "lr_probs", "lr_omega0", "gradient_clip"):
+        for key in ("lr", "lr_probs", "lr_omega0", "gradient_clip", "max_minutes"):
             check_positive(f"train.{key}", getattr(self, key))
         check_not_negative("weight_decay", self.weight_decay)
-        for key in ("batch_size", "epochs"):
+        for key in ("batch_size", "epochs", "max_nonfinite", "keep_checkpoints"):
             check_count(f"train.{key}", getattr(self, key))
         if self.patience is not None and self.patience < 1:
             raise UserError(f"train.patience={self.patience} is out of range: give 1 or more, or null")
+        check_every(self.checkpoint_every)
+
+    @property
+    def checkpoint_steps(self) -> int | None:
+        """Batches between two checkpoints within an epoch."""
+        return self.checkpoint_every if isinstance(self.checkpoint_every, int) else None
+
+    @property
+    def checkpoint_minutes(self) -> float | None:
+        """Minutes between two checkpoints within an epoch."""
+        return float(self.checkpoint_every.split()[0]) if isinstance(self.checkpoint_every, str) else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -218,6 +234,18 @@ def stage_choices(choices: TrainChoices, names: tuple[str, ...]) -> dict[str, St
     if not found:
         raise UserError("every stage has 0 epochs: give one of them some, or set train.do=false")
     return found
+
+
+def check_every(value: int | str | None) -> None:
+    """Refuse what is neither null, a number of batches, nor minutes, as in "10 min"."""
+    if value is None or (isinstance(value, int) and value >= 1):
+        return
+    number, _, unit = value.partition(" ") if isinstance(value, str) else ("", "", "")
+    if unit == "min" and re.fullmatch(r"\d+(\.\d+)?", number) and 0 < float(number) < math.inf:
+        return
+    raise UserError(
+        f"train.checkpoint_every={value!r} says no time: give batches (500), minutes ('10 min'), or null (every epoch)"
+    )
 
 
 def check_positive(key: str, value: float | None) -> None:

@@ -1,31 +1,22 @@
 """The one training loop. It knows objectives and stages: it names no loss, unpacks no batch and asks no class."""
 
-import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
-from tqdm import tqdm
-
-from checkpointer import Progress, load_best, load_last, random_kept, read_progress, save_best, save_last
+from checkpointer import Partial, Progress, load_best, load_last, random_kept, read_last_together
+from epoch import Batches, Epoch, NotFinite
+from keeper import Keeper, Saving
 from objective_constructor import Stage
-from optim import scale_rates
 from partial_equiv.errors import UserError
 from partial_equiv.probes import device_of
+from partial_equiv.ranks import joined, rank, wait_for_first
 from partial_equiv.runs import RunFolder
-from steps import Look, Steps
-from tester import Averages, evaluate, on_device, run_probes
-
-
-class Batches(Protocol):
-    """A loader whose order is a pure function of the epoch."""
-
-    def __len__(self) -> int: ...
-
-    def __iter__(self) -> Iterator[Any]: ...
-
-    def set_epoch(self, epoch: int) -> None: ...
+from progress import Terminal
+from steps import Steps
+from stopping import Stop
+from tester import evaluate, run_probes
 
 
 class TrainingLoaders(Protocol):
@@ -38,14 +29,34 @@ class TrainingLoaders(Protocol):
     def validation(self) -> Batches: ...
 
 
+class Around(NamedTuple):
+    """What surrounds a training.
+
+    Args:
+        terminal: Where it is shown.
+        stop: What may ask it to stop.
+        saving: How often it is saved.
+        max_steps: Steps per phase, for a trial run; None is a whole epoch.
+    """
+
+    terminal: Terminal = Terminal(0)
+    stop: Stop = Stop()
+    saving: Saving = Saving()
+    max_steps: int | None = None
+
+
+ALONE = Around()
+"""Silent, never stopped, saved after every epoch."""
+
+
 def train_stages(
     stages: Mapping[str, Stage],
     loaders: TrainingLoaders,
     folder: RunFolder,
     spec: dict[str, Any],
+    around: Around = ALONE,
     *,
     resume: bool = False,
-    max_steps: int | None = None,
 ) -> Progress:
     """Train one stage after the other and return how far the last one came, its best weights loaded.
 
@@ -54,26 +65,32 @@ def train_stages(
         loaders: Training and validation batches.
         folder: Where rows and checkpoints go.
         spec: Of the network, for the checkpoints.
-        resume: Continue from the folder's last checkpoint, if it has one, and otherwise from the start.
-        max_steps: Steps per phase, for a trial run; None is a whole epoch.
+        around: What shows, stops and saves it.
+        resume: Continue from the folder's newest whole checkpoint, if it has one, and otherwise from the start.
 
     Raises:
         UserError: the loss is not finite, or the checkpoint does not fit.
+        Stopped: it was asked to stop, and is saved.
     """
-    reached = read_progress(folder.path) if resume else None
-    names = list(stages)
-    if reached is not None and reached.stage not in names:
-        raise UserError(f"{folder.path} stopped in a stage {reached.stage!r}, which is not one of: {', '.join(names)}")
+    reached = read_last_together(folder.path) if resume else None
+    names, first = list(stages), 0
     progress = Progress(names[0])
-    for name in names[names.index(reached.stage) if reached else 0 :]:
-        stage = stages[name]
-        begun = reached is not None and reached.stage == name
-        progress = load_last(folder.path, stage) if begun else Progress(name, seconds=progress.seconds)
+    if reached is not None:
+        if reached.progress.stage not in names:
+            known = ", ".join(names)
+            raise UserError(
+                f"{folder.path} stopped in a stage {reached.progress.stage!r}, which is not one of: {known}"
+            )
+        first = names.index(reached.progress.stage)
+    for name in names[first:]:
+        stage, begun = stages[name], reached is not None and reached.progress.stage == name
+        progress = load_last(reached, stage) if begun and reached else Progress(name, seconds=progress.seconds)
         with random_kept():  # a stage that goes on looks again, and must not draw for it
-            stage.objective.prepare(loaders.train)
+            stage.objective.prepare(loaders.train.whole())
         for note in stage.notes:
-            tell(note)
-        progress = train(stage, loaders, folder, spec, progress, max_steps)
+            around.terminal.tell(note)
+        with joined(stage.objective):
+            progress = train(stage, loaders, folder, spec, progress, around)
         load_best(folder.path, stage)
     return progress
 
@@ -84,66 +101,71 @@ def train(
     folder: RunFolder,
     spec: dict[str, Any],
     progress: Progress,
-    max_steps: int | None = None,
+    around: Around = ALONE,
 ) -> Progress:
     """Train one stage from where `progress` says it is, and return how far it came.
 
-    After each epoch a row is logged, the best weights so far are kept, and all that the next epoch depends on is saved:
-    an interrupted epoch is done again from its start.
+    After each epoch a row is logged, the best weights so far are kept, and all that the next step depends on is saved;
+    within an epoch as often as `around.saving` says, and when a stop is asked for.
     """
-    steps = Steps(stage, device_of(stage.objective))
+    keeper = Keeper(folder.path, stage, spec, around.saving)
+    steps = Steps(stage, device_of(stage.objective), progress.partial.in_a_row, lambda: around.stop.asked)
     for epoch in range(progress.epoch, stage.epochs):
         if tired(stage, progress):
-            tell(f"no better value in {stage.patience} epochs: stopped early (train.patience={stage.patience})")
+            patience = stage.patience
+            around.terminal.tell(f"no better value in {patience} epochs: stopped early (train.patience={patience})")
             break
-        number, started = stage.first_epoch + epoch + 1, time.monotonic()
-        learned = train_epoch(steps, loaders.train, epoch, max_steps)
-        rate = float(stage.optimizer.param_groups[0]["lr"])
-        judged = evaluate(stage.objective, loaders.validation, max_steps)
+        number = stage.first_epoch + epoch + 1
+        learned = learn(
+            Epoch(steps, loaders.train, epoch, progress.partial, around.max_steps), keeper, around, progress
+        )
+        started, rate = time.monotonic(), float(stage.optimizer.param_groups[0]["lr"])
+        judged = evaluate(stage.objective, loaders.validation, around.max_steps, shared=True)
         stage.schedule.observe(judged[stage.objective.monitor])
-        seconds = time.monotonic() - started
-        row = {f"train/{name}": value for name, value in learned.items()}
+        seconds = learned.seconds + time.monotonic() - started
+        row = {f"train/{name}": value for name, value in learned.means().items()}
         row |= {f"validation/{name}": value for name, value in judged.items()}
-        if stage.probes:
-            row |= run_probes(stage.objective, loaders.validation, stage.probes, max_steps)
-        folder.log(number, row | {"lr": rate, "seconds": seconds} | stage.objective.learned())
-        tell(f"epoch {number}/{stage.first_epoch + stage.epochs}  {in_words(learned, judged)}  {seconds:.1f} s")
-        progress = replace(progress, epoch=epoch + 1, seconds=progress.seconds + seconds)
+        if stage.probes and rank() == 0:
+            row |= run_probes(stage.objective, loaders.validation, stage.probes, around.max_steps)
+        if learned.skipped:
+            row["skipped_steps"] = len(learned.skipped)
+            path = keeper.write_down(number, learned.skipped, loaders.train.examples)
+            around.terminal.tell(f"{len(learned.skipped)} steps were not finite and left out: {path}")
+        row |= {"lr": rate, "seconds": seconds} | stage.objective.learned()
+        folder.log(number, row)
+        around.terminal.epoch(number, stage.first_epoch + stage.epochs, learned.means(), judged, row)
+        partial = Partial(in_a_row=learned.in_a_row)
+        progress = replace(progress, epoch=epoch + 1, seconds=progress.seconds + seconds, partial=partial)
         if better(stage, progress, judged):
             value = judged[stage.objective.monitor]
             progress = replace(progress, best_epoch=number, best_value=value, best_loss=judged["loss"])
             progress = replace(progress, monitor=stage.objective.monitor)
-            save_best(folder.path, progress, stage, spec)
-        save_last(folder.path, progress, stage, spec)
+            keeper.save_best(progress)
+        keeper.save(progress)
     return progress
 
 
-def train_epoch(steps: Steps, loader: Batches, epoch: int, max_steps: int | None) -> dict[str, float]:
-    """Take one pass over the training batches and return the means of loss and metrics.
-
-    What the host wants to know of a step it reads a step later, so that the device always has work.
+def learn(epoch: Epoch, keeper: Keeper, around: Around, progress: Progress) -> Partial:
+    """Take an epoch's steps, saved as often as is due, and return its means.
 
     Raises:
-        UserError: the loss or its gradient is not finite.
+        NotFinite: the training cannot go on; the steps are written down.
+        Stopped: it was asked to stop, and is saved.
     """
-    stage, averages = steps.stage, Averages()
-    number_of_epoch, look = stage.first_epoch + epoch + 1, None
-    stage.objective.train()
-    loader.set_epoch(stage.first_epoch + epoch)
-    no_steps = min(len(loader), max_steps or len(loader))
-    with progress_bar(no_steps, f"epoch {number_of_epoch}") as bar:
-        for index, batch in enumerate(on_device(loader, steps.device, max_steps)):
-            number = epoch * stage.steps_per_epoch + index
-            stage.objective.set_progress(number / (stage.epochs * stage.steps_per_epoch))
-            stage.objective.set_step(number)
-            factor = stage.schedule.factor(number)
-            scale_rates(stage.optimizer, factor)
-            averages.add(steps.take(batch, index, no_steps))
-            before, look = look, Look(steps, averages, index + 1, factor * stage.optimizer.param_groups[0]["peak_lr"])
-            if before is not None:
-                bar.set_postfix(in_short(before.means(number_of_epoch)), refresh=False)
-            bar.update()
-    return look.means(number_of_epoch) if look is not None else {}
+
+    def save(partial: Partial, stop: bool) -> None:
+        keeper.save(replace(progress, partial=partial))
+        if stop:
+            wait_for_first()  # where one process ends, the others are ended
+            where = f"after step {partial.step} of epoch {epoch.number}"
+            raise around.stop.stopped(f"{where}: python main.py resume={keeper.folder} goes on")
+
+    try:
+        return epoch.run(around.terminal, keeper.due, save)
+    except NotFinite as error:
+        keeper.write_down(epoch.number, error.steps, epoch.loader.examples)
+        wait_for_first()
+        raise
 
 
 def better(stage: Stage, progress: Progress, judged: Mapping[str, float]) -> bool:
@@ -159,26 +181,3 @@ def tired(stage: Stage, progress: Progress) -> bool:
     """Say whether the best weights are too long ago."""
     waited = stage.first_epoch + progress.epoch - progress.best_epoch
     return stage.patience is not None and progress.best_value is not None and waited >= stage.patience
-
-
-def progress_bar(total: int, title: str) -> Any:
-    """Return a bar on a terminal, and nothing in a pipe."""
-    return tqdm(total=total, desc=title, unit="step", leave=False, dynamic_ncols=True, disable=not sys.stderr.isatty())
-
-
-def tell(line: str) -> None:
-    """Write one line to stderr, where the bar is."""
-    tqdm.write(line, file=sys.stderr)
-
-
-def in_words(learned: Mapping[str, float], judged: Mapping[str, float]) -> str:
-    """Return the means of both phases as text."""
-    phases = (("train", learned), ("validation", judged))
-    return "  ".join(
-        f"{phase} " + " ".join(f"{name} {value}" for name, value in in_short(means).items()) for phase, means in phases
-    )
-
-
-def in_short(means: Mapping[str, float]) -> dict[str, str]:
-    """Return the means that are shown, as text; names with a slash are details."""
-    return {name: f"{value:.4f}" for name, value in means.items() if "/" not in name}

@@ -1,11 +1,11 @@
 """Trainings that are stopped on purpose."""
 
-import trainer
+import keeper
 
 
 def stop_after(monkeypatch, no_saves):
     """Interrupt every training once it has been saved so often; return what saved it, to be put back."""
-    saved, count = trainer.save_last, 0
+    saved, count = keeper.save_last, 0
 
     def save_and_stop(*arguments):
         nonlocal count
@@ -14,5 +14,5 @@ def stop_after(monkeypatch, no_saves):
         if count == no_saves:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(trainer, "save_last", save_and_stop)
+    monkeypatch.setattr(keeper, "save_last", save_and_stop)
     return saved

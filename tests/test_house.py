@@ -24,16 +24,17 @@ FLOORS = (
     (FACADE,),
     ("objectives", "audit"),
     ("probes", "export"),
-    ("lars",),
+    ("lars", "processes"),
     ("runs", "optim", "schedules", "train_choices"),
     ("detector", "self_supervised_constructor", "compiling"),
     ("model_constructor", "dataset_constructor", "objective_constructor"),
     ("evaluation_constructor",),
-    ("tester", "checkpointer"),
-    ("steps",),
-    ("trainer", "reporter", "illustrator"),
-    ("job", "config_reader", "config_errors"),
-    ("main",),
+    ("tester", "checkpointer", "progress", "stopping", "sentinels", "launchers", "search_space"),
+    ("steps", "keeper", "stored_config", "search_trial"),
+    ("epoch",),
+    ("trainer", "reporter", "illustrator", "config_reader"),
+    ("job", "config_errors", "search_report"),
+    ("main", "search"),
 )
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 SEE_CONFIGURATION = {"main", "config_reader", "config_errors"}

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
+import keeper
 import reporter
-import trainer
+from checkpointer import names_of, read_last
 from partial_equiv.runs import load_state, save_state
 from tests.interrupted import stop_after
 from tests.test_main import cli, rows_of  # noqa: F401  (a fixture)
@@ -237,14 +238,14 @@ def test_a_resumed_training_is_the_uninterrupted_one(cli, undrawn, monkeypatch, 
     saved = stop_after(monkeypatch, stopped)
     code, _, err = cli(*words, "hydra.run.dir=cut")
     assert code == 130 and "interrupted" in err
-    monkeypatch.setattr(trainer, "save_last", saved)
+    monkeypatch.setattr(keeper, "save_last", saved)
     code, _, err = cli("resume=cut")
     assert code == 0, err
-    for name in ("last", "best"):
-        (whole, _), (cut, _) = (load_state(Path(run), name) for run in ("whole", "cut"))
+    for name in (None, "best"):
+        whole, cut = (load_state(Path(run), name or names_of(Path(run))[0])[0] for run in ("whole", "cut"))
         assert whole.keys() == cut.keys() and all(torch.equal(whole[key], cut[key]) for key in whole)
     assert {"online.turns.representation.0.weight", "optimizer/online.turns.representation.0.weight/exp_avg"} <= set(
-        load_state(Path("cut"), "last")[0]
+        read_last(Path("cut")).tensors
     )
     rows = [rows_of(Path(name)) for name in ("whole", "cut")]
     assert rows[0] == rows[1] and "train/online/mse_embedding_equi" in rows[0][2]

@@ -122,14 +122,14 @@ def test_labels_and_true_poses_are_for_scoring_alone(cli, tmp_path):  # noqa: F8
 @pytest.mark.parametrize("stopped", [1, 2, 3])
 def test_a_resumed_inference_is_the_uninterrupted_one(cli, monkeypatch, stopped):  # noqa: F811
     """Stopped within the first stage, between the stages, and within the second one."""
-    import trainer
+    import keeper
 
     code, _, err = cli(*TINY, *UPRIGHT, LAWS, "hydra.run.dir=whole")
     assert code == 0, err
     saved = stop_after(monkeypatch, stopped)
     code, _, err = cli(*TINY, *UPRIGHT, LAWS, "hydra.run.dir=cut")
     assert code == 130 and "interrupted" in err
-    monkeypatch.setattr(trainer, "save_last", saved)
+    monkeypatch.setattr(keeper, "save_last", saved)
     code, _, err = cli("resume=cut")
     assert code == 0, err
     (whole, _), (cut, _) = (load_state(Path(name), "best") for name in ("whole", "cut"))

@@ -21,7 +21,7 @@ from partial_equiv.detector import SHIPPED
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS = PROJECT["optional-dependencies"]
-INSTALLED_EXTRAS = ("wandb", "test", "dev")
+INSTALLED_EXTRAS = ("wandb", "sweep", "test", "dev")
 PYTHONS = ("3.11", "3.12", "3.13")
 IMPORT_NAMES = {"PIL": "pillow", "hydra": "hydra-core", "sklearn": "scikit-learn", "yaml": "pyyaml"}
 
@@ -95,6 +95,7 @@ def test_what_the_library_imports_is_declared():
     declared = {canonicalize_name(r.name) for r in requirements(PROJECT["dependencies"])} | {
         "wandb",
         "tensorboard",
+        "wandb_workspaces",
         "h5py",
         "onnxruntime",
         "pytest",
@@ -146,8 +147,9 @@ def test_the_wheel_holds_the_library_alone(wheel):
     assert {name.split("/")[0] for name in names} == {"partial_equiv", information}
     library = {name for name in names if name.startswith("partial_equiv/")}
     sources = {p.relative_to(ROOT).as_posix() for p in (ROOT / "partial_equiv").rglob("*.py")}
+    page = {f"partial_equiv/runs/report/report.{kind}" for kind in ("css", "js")}
     shipped = {p.relative_to(ROOT).as_posix() for p in SHIPPED.iterdir()}
-    assert library == sources | shipped | {"partial_equiv/py.typed"}
+    assert library == sources | page | shipped | {"partial_equiv/py.typed"}
     assert f"{information}/licenses/LICENSE" in names
 
 

@@ -12,6 +12,7 @@ from torch import nn
 
 from config_reader import read_config
 from dataset_constructor import construct_dataset, construct_info, construct_loaders
+from epoch import Epoch
 from evaluation_constructor import construct_probes, construct_test
 from model_constructor import construct_model
 from objective_constructor import construct_stages
@@ -19,8 +20,8 @@ from partial_equiv import UserError
 from partial_equiv.datasets import Views
 from partial_equiv.latents import COLUMNS
 from partial_equiv.sampling import samplers
+from progress import Terminal
 from steps import Steps
-from trainer import train_epoch
 
 ROOT = Path(__file__).resolve().parents[1]
 ROWS = sorted(
@@ -91,7 +92,7 @@ def test_every_row_composes_constructs_and_takes_steps(row):
         config["test"]["probes"]
     )
     before = {name: value.clone() for name, value in stage.objective.named_parameters()}
-    means = train_epoch(Steps(stage, torch.device("cpu")), loaders.train, 0, None)
+    means = Epoch(Steps(stage, torch.device("cpu")), loaders.train, 0).run(Terminal(0)).means()
     assert all(math.isfinite(value) for value in means.values())
     assert set(stage.objective.method.terms) <= set(means)
     still = {name for name, value in stage.objective.named_parameters() if torch.equal(value, before[name])}
@@ -207,7 +208,7 @@ def test_heads_that_watch_leave_a_random_network_as_it_is():
         torch.manual_seed(0)
         model = construct_model(config, splits.info)
         stage = construct_stages(config, model, 2, info=splits.info)["self_supervised"]
-        train_epoch(Steps(stage, torch.device("cpu")), construct_loaders(splits, config).train, 0, None)
+        Epoch(Steps(stage, torch.device("cpu")), construct_loaders(splits, config).train, 0).run(Terminal(0))
         states.append({k: v for k, v in stage.objective.state_dict().items() if not k.startswith("online.")})
     assert states[0].keys() == states[1].keys()
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])

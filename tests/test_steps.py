@@ -10,15 +10,16 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from epoch import Epoch, NotFinite
 from objective_constructor import Stage
 from optim import gated_step, make_optimizer, parameter_groups, scale_rates
 from partial_equiv import UserError
 from partial_equiv.objectives import Objective, Step
+from progress import Terminal
 from schedules import Law
 from steps import Look, Steps
 from tester import Averages
 from tests.covering import CHOICES, Case, covering, make_stage
-from trainer import train_epoch
 
 OPTIMIZERS = {
     "Adam": {},
@@ -141,7 +142,7 @@ class Images(NamedTuple):
 class Four(list):
     """Four batches, in the same order at every epoch."""
 
-    def set_epoch(self, epoch):
+    def set_epoch(self, epoch, first=0):
         pass
 
 
@@ -166,34 +167,115 @@ def falling(at, what, accumulate=1, clip=None, name="SGD"):
 @pytest.mark.parametrize("what", ["loss", "gradient", "heads"])
 @pytest.mark.parametrize("at", [1, 2, 3, 4])
 def test_what_is_not_finite_changes_nothing_and_is_told_one_step_later(at, what, accumulate, clip, name):
-    stage = falling(at, what, accumulate, clip, name)
+    stage = falling(at, what, accumulate, clip, name)._replace(max_nonfinite=1)
     objective = stage.objective
-    # A gradient is known when it is whole: with the last of the accumulated batches.
-    told = min(-(-at // accumulate) * accumulate, 4) if what == "gradient" else at
+    # A step is known when its gradient is whole: with the last of the accumulated batches.
+    told = min(-(-at // accumulate) * accumulate, 4)
     words = "heads that watch is not finite any more" if what == "heads" else "gradient is not finite any more"
-    with pytest.raises(UserError, match=rf"{words} \(epoch 3, step {told}\b"):
-        train_epoch(Steps(stage, torch.device("cpu")), FOUR, 0, None)
+    with pytest.raises(NotFinite, match=rf"{words} \(epoch 3, step {told}\b") as caught:
+        one_epoch(stage)
+    assert caught.value.steps == (() if what == "heads" else (told,))
     assert objective.seen == min(told + 1, 4)
     good = objective.kept[at - 1]  # what the step met whose numbers are none
-    parameters = (objective.weight, objective.head)
+    after = objective.kept[told] if objective.seen > told else (objective.weight, objective.head)
     stopped, going = (1, 0) if what == "heads" else (0, 1)
-    assert torch.equal(parameters[stopped], good[stopped])
-    assert bool(parameters[going].isfinite().all())
-    assert torch.equal(parameters[going], objective.kept[0][going]) == (objective.seen < min(accumulate, 4))
+    assert torch.equal(after[stopped], good[stopped])
+    assert bool(after[going].isfinite().all()) and not torch.equal(after[going], good[going])
+
+
+def one_epoch(stage, **keys):
+    return Epoch(Steps(stage, torch.device("cpu")), FOUR, 0, **keys).run(Terminal(0))
 
 
 def test_the_message_says_rate_and_remedy():
     with pytest.raises(
         UserError, match=re.escape("(epoch 3, step 2, lr 0.005): lower train.lr, or set train.gradient_")
     ):
-        train_epoch(Steps(falling(2, "loss"), torch.device("cpu")), FOUR, 0, None)
+        one_epoch(falling(2, "loss")._replace(max_nonfinite=1))
 
 
 def test_a_healthy_epoch_gives_the_means_of_its_steps():
     stage = falling(0, "loss")
-    means = train_epoch(Steps(stage, torch.device("cpu")), FOUR, 0, None)
+    means = one_epoch(stage).means()
     losses = [float(weight.double().square().sum()) for weight, _ in stage.objective.kept]
     assert len(losses) == 4 and means == {"loss": pytest.approx(sum(losses) / 4, rel=1e-6)}
+
+
+@pytest.mark.parametrize("at", [1, 2, 3, 4])
+@pytest.mark.parametrize("what", ["loss", "gradient"])
+def test_a_step_that_is_left_out_is_as_if_it_had_not_been(at, what):
+    """Weights, momentum and counters go the way of the three other steps; the mean is that of the finite losses."""
+    stage = falling(at, what)
+    partial = one_epoch(stage)
+    assert (partial.skipped, partial.in_a_row) == ((at,), (int(at == 4), 0))
+    twin = falling(0, "loss")
+    Epoch(Steps(twin, torch.device("cpu")), Four(FOUR[:3]), 0).run(Terminal(0))
+    assert torch.equal(stage.objective.weight, twin.objective.weight)
+    finite = [float(weight.double().square().sum()) for weight, _ in stage.objective.kept]
+    if what == "loss":
+        del finite[at - 1]
+    assert partial.means()["loss"] == pytest.approx(sum(finite) / len(finite), rel=1e-6)
+
+
+def test_norms_remember_nothing_of_a_step_that_is_left_out():
+    class Normed(Falls):
+        def __init__(self):
+            super().__init__(2, "loss")
+            self.norm = nn.BatchNorm1d(3)
+
+        def forward(self, batch):
+            self.norm(batch.images.expand(2, 3) * torch.arange(1.0, 3.0)[:, None])
+            return super().forward(batch)
+
+    stage = falling(0, "loss")
+    objective = Normed()
+    groups = [
+        {
+            "params": [parameter],
+            "names": [name],
+            "role": "rest",
+            "lr": 0.1,
+            "peak_lr": 0.1,
+            "weight_decay": 0.0,
+            "coupled": False,
+        }
+        for name, parameter in (("weight", objective.weight), ("head", objective.head))
+    ]
+    optimizers = tuple(make_optimizer("SGD", [group], {"momentum": 0.9}) for group in groups)
+    stage = stage._replace(objective=objective, optimizers=optimizers)
+    batches = Four([Images(torch.full((1,), value)) for value in (1.0, float("nan"), 3.0)])
+    Epoch(Steps(stage, torch.device("cpu")), batches, 0).run(Terminal(0))
+    alone = nn.BatchNorm1d(3)
+    for value in (1.0, 3.0):
+        alone(torch.full((2, 3), value) * torch.arange(1.0, 3.0)[:, None])
+    assert torch.equal(objective.norm.running_mean, alone.running_mean)
+    assert torch.equal(objective.norm.running_var, alone.running_var)
+    assert int(objective.norm.num_batches_tracked) == 2
+
+
+def test_so_many_in_a_row_end_the_epoch_and_a_finite_one_between_does_not():
+    class Often(Falls):
+        def __init__(self, spoiled):
+            super().__init__(0, "loss")
+            self.spoiled = spoiled
+
+        def forward(self, batch):
+            step = super().forward(batch)
+            return step._replace(loss=step.loss * (float("inf") if self.seen in self.spoiled else 1.0))
+
+    def run(spoiled):
+        stage, objective = falling(0, "loss"), Often(spoiled)
+        group = {"role": "rest", "lr": 0.1, "peak_lr": 0.1, "weight_decay": 0.0, "coupled": False}
+        optimizers = tuple(
+            make_optimizer("SGD", [{"params": [parameter], "names": [name], **group}], {"momentum": 0.0})
+            for name, parameter in (("weight", objective.weight), ("head", objective.head))
+        )
+        return one_epoch(stage._replace(objective=objective, optimizers=optimizers, max_nonfinite=2))
+
+    assert run({1, 3}).skipped == (1, 3)
+    with pytest.raises(NotFinite, match=r"in 2 steps in a row \(epoch 3, step 3\b") as caught:
+        run({2, 3})
+    assert caught.value.steps == (2, 3)
 
 
 # --- Nothing waits ------------------------------------------------------------------------------------------------
@@ -255,12 +337,12 @@ def test_the_watch_sees_what_waits(wait):
 
 def one_step(stage, batch, step=0):
     """Take one step as the trainer does, up to the look that is read a step later."""
-    steps, averages = Steps(stage, batch.images.device), Averages()
+    steps, averages = Steps(stage, batch.images.device), Averages(finite_only=True)
     stage.objective.set_progress(0.3 + step / 100)
     stage.objective.set_step(step)
     scale_rates(stage.optimizer, 0.7)
     averages.add(steps.take(batch, 0, 1))
-    return Look(steps, averages, 1, 0.1)
+    return Look(steps, averages)
 
 
 @pytest.mark.long
@@ -270,7 +352,7 @@ def test_no_step_waits_for_the_device(case):
     one_step(stage, batch)  # what is made once may be sent
     with NoWaiting():
         look = one_step(stage, batch)
-    assert look.means(1)["loss"] > -1e9
+    assert look.read().totals["loss"] > -1e9
 
 
 @pytest.mark.parametrize("optimizer", ["SGD", "LARS"])
@@ -304,7 +386,7 @@ def test_no_step_waits_for_a_gpu(case):
         look = one_step(stage, batch)
     finally:
         torch.cuda.set_sync_debug_mode("default")
-    assert look.means(1)["loss"] > -1e9
+    assert look.read().totals["loss"] > -1e9
 
 
 def test_the_cases_show_every_choice():

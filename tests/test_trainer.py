@@ -10,12 +10,13 @@ import torch
 from torch import nn
 
 import trainer
-from checkpointer import BEST, LAST, Progress
+from checkpointer import BEST, Progress, names_of
 from objective_constructor import construct_stages
 from partial_equiv import UserError, build
 from partial_equiv.datasets import ImageSet, make_loader
 from partial_equiv.objectives import Objective, Step
 from partial_equiv.runs import RunFolder, load_model, load_state, read_log
+from progress import Terminal
 from schedules import Law
 from tester import evaluate
 
@@ -77,6 +78,10 @@ def train_config(**changes):
         "gradient_clip": 1.0,
         "precision": "float32",
         "patience": None,
+        "max_nonfinite": 3,
+        "max_minutes": None,
+        "checkpoint_every": None,
+        "keep_checkpoints": 2,
         "probes": [],
     } | changes
 
@@ -121,7 +126,9 @@ def rows_of(path):
 
 
 def same_state(first, second, name):
-    (a, meta_a), (b, meta_b) = load_state(first, name), load_state(second, name)
+    names = [names_of(run)[0] if name == "last" else name for run in (first, second)]
+    assert names[0] == names[1]
+    (a, meta_a), (b, meta_b) = load_state(first, names[0]), load_state(second, names[0])
     assert a.keys() == b.keys()
     assert all(torch.equal(a[key], b[key]) for key in a)
     for meta in (meta_a, meta_b):
@@ -158,7 +165,7 @@ def test_a_resumed_run_equals_the_uninterrupted_one_bit_for_bit(tmp_path, change
 
     assert rows_of(tmp_path / "whole") == rows_of(tmp_path / "cut")
     assert len(rows_of(tmp_path / "cut")) == 4
-    for name in (LAST, BEST):
+    for name in ("last", BEST):
         same_state(tmp_path / "whole", tmp_path / "cut", name)
     assert (whole.best_epoch, whole.best_loss) == (resumed.best_epoch, resumed.best_loss)
 
@@ -179,11 +186,11 @@ def test_epochs_may_grow(tmp_path):
 def test_a_finished_run_resumes_to_itself(tmp_path):
     stages, loaders, folder = make_run(tmp_path, epochs=2)
     trainer.train_stages(stages, loaders, folder, SPEC)
-    before = (tmp_path / "last.safetensors").read_bytes()
+    before = (tmp_path / f"{names_of(tmp_path)[0]}.safetensors").read_bytes()
     stages, loaders, folder = make_run(tmp_path, epochs=2)
     progress = trainer.train_stages(stages, loaders, folder, SPEC, resume=True)
     assert progress.epoch == 2
-    assert (tmp_path / "last.safetensors").read_bytes() == before
+    assert (tmp_path / f"{names_of(tmp_path)[0]}.safetensors").read_bytes() == before
 
 
 def test_the_row_of_an_epoch_tells_everything(tmp_path):
@@ -307,7 +314,7 @@ def test_accumulated_batches_are_one_step_on_the_mean_of_their_losses(tmp_path, 
     objective = Pull()
     optimizer = torch.optim.SGD(plain_groups(("weight", objective.weight)), lr=0.1)
     stage = stage._replace(objective=objective, optimizers=(optimizer,), accumulate=accumulate)
-    trainer.train(stage, loaders, folder, {}, Progress("classification"), max_steps=max_steps)
+    trainer.train(stage, loaders, folder, {}, Progress("classification"), trainer.Around(max_steps=max_steps))
 
     weight = np.zeros(4)
     for epoch in range(2):
@@ -334,7 +341,7 @@ def test_the_last_weights_can_be_kept(tmp_path):
     stage.objective.mode = "last"
     progress = trainer.train(stage, loaders, folder, {}, Progress("classification"))
     assert (progress.epoch, progress.best_epoch, progress.best_value) == (4, 4, 1.0)
-    (best, _), (last, _) = load_state(tmp_path, BEST), load_state(tmp_path, LAST)
+    (best, _), (last, _) = load_state(tmp_path, BEST), load_state(tmp_path, names_of(tmp_path)[0])
     assert torch.equal(best["weight"], last["weight"]) and torch.equal(best["weight"], stage.objective.weight)
 
 
@@ -414,7 +421,9 @@ def test_heads_that_watch_follow_their_own_rate(tmp_path):
         features = objective.model(batch.images)
         error = torch.softmax(objective.heads(features), dim=1) - nn.functional.one_hot(batch.labels, 3)
         expected = objective.heads.weight - 0.1 * error.T @ features / len(features)
-    trainer.train(stages["classification"], loaders, folder, {}, Progress("classification"), max_steps=1)
+    trainer.train(
+        stages["classification"], loaders, folder, {}, Progress("classification"), trainer.Around(max_steps=1)
+    )
     torch.testing.assert_close(objective.heads.weight.detach(), expected)
     network, watching = stages["classification"].optimizers
     assert (network.param_groups[0]["lr"], watching.param_groups[0]["lr"]) == (pytest.approx(0.1 / 5), 0.1)
@@ -432,17 +441,17 @@ def test_a_resumed_run_with_heads_equals_the_uninterrupted_one(tmp_path, interru
     stages, loaders, folder = make_watched(tmp_path / "cut", accumulate=accumulate)
     trainer.train_stages(stages, loaders, folder, {}, resume=True)
     assert rows_of(tmp_path / "whole") == rows_of(tmp_path / "cut")
-    for name in (LAST, BEST):
+    for name in ("last", BEST):
         same_state(tmp_path / "whole", tmp_path / "cut", name)
-    tensors, _ = load_state(tmp_path / "cut", LAST)
+    tensors, _ = load_state(tmp_path / "cut", names_of(tmp_path / "cut")[0])
     assert {"heads.weight", "optimizer/heads.weight/momentum_buffer"} <= set(tensors)
 
 
 def test_a_loss_that_is_not_finite_stops_with_a_sentence(tmp_path):
     stages, loaders, folder = make_run(tmp_path, lr=1e30, gradient_clip=None, scheduler=None, scheduler_params={})
-    with pytest.raises(UserError, match=r"not finite any more \(epoch 1, step \d.*lower train\.lr"):
+    with pytest.raises(UserError, match=r"not finite in 3 steps in a row \(epoch 1, step \d.*lower train\.lr"):
         trainer.train_stages(stages, loaders, folder, SPEC)
-    assert not (tmp_path / "last.safetensors").exists()
+    assert not names_of(tmp_path)
 
 
 def test_bfloat16_trains(tmp_path):
@@ -455,7 +464,7 @@ def test_bfloat16_trains(tmp_path):
 
 def test_a_pipe_gets_one_line_an_epoch(tmp_path, capsys):
     stages, loaders, folder = make_run(tmp_path, epochs=2)
-    trainer.train_stages(stages, loaders, folder, SPEC)
+    trainer.train_stages(stages, loaders, folder, SPEC, trainer.Around(Terminal(1)))
     out, err = capsys.readouterr()
     assert out == ""
     assert [line.split("  ")[0] for line in err.splitlines()] == ["epoch 1/2", "epoch 2/2"]
@@ -463,7 +472,7 @@ def test_a_pipe_gets_one_line_an_epoch(tmp_path, capsys):
 
 def test_a_trial_run_takes_two_steps(tmp_path):
     stage, loaders, folder = scripted(tmp_path, [1, 1])
-    trainer.train(stage, loaders, folder, {}, Progress("classification"), max_steps=2)
+    trainer.train(stage, loaders, folder, {}, Progress("classification"), trainer.Around(max_steps=2))
     assert len(stage.objective.clock) == 4
 
 

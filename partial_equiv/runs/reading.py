@@ -5,12 +5,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import yaml
-
 from partial_equiv.datasets import DATASETS, Splits
 from partial_equiv.errors import UserError
 from partial_equiv.menu import bind
 from partial_equiv.runs.folder import CONFIG, SUMMARY
+from partial_equiv.runs.plain_yaml import read_yaml
 
 LABELS: dict[str, str] = {
     "train.method": "{}",
@@ -55,12 +54,12 @@ def open_run(path: Path | str) -> FinishedRun:
         if not (folder / name).is_file():
             raise UserError(f"{folder} holds no {name}: {why}")
     try:
-        config = yaml.safe_load((folder / CONFIG).read_text(encoding="utf-8"))
         summary = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
-    except (yaml.YAMLError, ValueError) as error:
-        raise UserError(f"{folder} holds a damaged {CONFIG} or {SUMMARY}: {str(error).splitlines()[0]}") from error
-    if not isinstance(config, dict) or not isinstance(summary, dict):
-        raise UserError(f"{folder} holds a {CONFIG} or {SUMMARY} that is not a set of keys: give the folder of a run")
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"{folder} holds a damaged {SUMMARY}: {str(error).splitlines()[0]}") from error
+    if not isinstance(summary, dict):
+        raise UserError(f"{folder} holds a {SUMMARY} that is not a set of keys: give the folder of a run")
+    config = read_yaml(folder / CONFIG)
     return FinishedRun(folder, config, summary)
 
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 import partial_equiv
 from partial_equiv.errors import UserError
-from partial_equiv.runs.atomic import write_atomically
+from partial_equiv.runs.manifest import check_recorded, write_recorded
 
 MARK, VERSION = "partial_equiv", 1
 NETWORK = "model."
@@ -26,34 +26,36 @@ def save_state(folder: Path, name: str, tensors: Mapping[str, Tensor], meta: Map
     Tensors are copied to the CPU first; dtype, shape and every bit come back, memory layout and sharing do not.
 
     Args:
-        folder: An existing folder.
-        name: File name without its ending, for example "best".
+        folder: The run folder, which exists; its manifest records both files.
+        name: File name without its ending, for example "best" or "checkpoints/000000120".
         tensors: Any dtype that safetensors knows.
         meta: What JSON can hold; tuples come back as lists. `load_model` reads meta["spec"].
 
     Raises:
-        UserError: the folder cannot be written; nothing half-written is left.
+        UserError: the folder cannot be written; nothing half-written is left, and a file of this name stays as it was.
         TypeError: `meta` holds something that JSON cannot.
     """
     plain = {key: tensor.detach().to("cpu", copy=True).contiguous() for key, tensor in tensors.items()}
     text = json.dumps(meta)
     # One key, for safetensors writes several in random order, and equal states should be equal files.
     mark = json.dumps({"version": VERSION, "sha256": _digest(plain, text), "meta": meta})
-    write_atomically(folder / f"{name}.safetensors", safetensors.torch.save(plain, {MARK: mark}))
-    write_atomically(folder / f"{name}.json", json.dumps(meta, indent=2).encode())
+    write_recorded(folder, f"{name}.safetensors", safetensors.torch.save(plain, {MARK: mark}))
+    write_recorded(folder, f"{name}.json", json.dumps(meta, indent=2).encode())
 
 
 def load_state(folder: Path, name: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Return the tensors (on the CPU) and the facts that `save_state` wrote.
 
     Raises:
-        UserError: the file is missing, truncated, damaged (its SHA-256 is checked) or not one of ours; it is named.
+        UserError: the file is missing, truncated, damaged (its own SHA-256 and that of the manifest are checked) or not
+            one of ours; it is named.
     """
     path = Path(folder) / f"{name}.safetensors"
     if not path.is_file():
         here = sorted(other.stem for other in Path(folder).glob("*.safetensors"))
         found = f"it holds {', '.join(here)}" if here else "it holds no checkpoint at all"
         raise UserError(f"{path} is missing: give the folder of a run that saved '{name}' ({found})")
+    check_recorded(Path(folder), f"{name}.safetensors")
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             mark = json.loads((file.metadata() or {}).get(MARK, "{}"))

@@ -9,7 +9,10 @@ from collections.abc import Sequence
 from partial_equiv.errors import UserError
 from partial_equiv.runs.reading import FinishedRun, labels, open_run
 
-APART = ("seed", "comment", "device", "no_workers", "compile", "cuda_visible_devices", "wandb", "resume", "hydra")
+APART = (
+    *("seed", "comment", "device", "no_workers", "compile", "cuda_visible_devices"),
+    *("resume", "skip_finished", "tensorboard", "verbose", "wandb", "hydra"),
+)
 """Keys in which runs of one row may differ."""
 CLASSIFIERS = ("test accuracy %", "levels per layer", "mirror per layer")
 """Columns of classifiers between the seeds and the parameters."""

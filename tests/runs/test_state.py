@@ -45,7 +45,7 @@ def test_every_bit_comes_back(tmp_path):
 
 def test_files_are_plain_safetensors_and_json(tmp_path):
     save_state(tmp_path, "best", {"w": torch.arange(4.0)}, {"epoch": 7})
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["best.json", "best.safetensors"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["best.json", "best.safetensors", "manifest.json"]
     assert json.loads((tmp_path / "best.json").read_text()) == {"epoch": 7}
     assert torch.equal(safetensors.torch.load_file(tmp_path / "best.safetensors")["w"], torch.arange(4.0))
     with safetensors.safe_open(tmp_path / "best.safetensors", framework="pt") as file:
@@ -71,7 +71,7 @@ def test_a_save_that_dies_half_way_leaves_the_old_state(tmp_path, monkeypatch, m
         save_state(tmp_path, "last", {"w": torch.ones(3)}, {"epoch": 2})
     monkeypatch.undo()
     assert (tmp_path / "last.safetensors").read_bytes() == before
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["last.json", "last.safetensors"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["last.json", "last.safetensors", "manifest.json"]
     tensors, meta = load_state(tmp_path, "last")
     assert meta == {"epoch": 1}
     assert torch.equal(tensors["w"], torch.zeros(3))
@@ -86,11 +86,11 @@ def test_what_a_killed_process_leaves_is_taken_over_by_the_next_save(tmp_path, m
     with pytest.raises(KeyboardInterrupt):
         save_state(tmp_path, "last", {"w": torch.ones(3)}, {"epoch": 2})
     monkeypatch.undo()
-    assert [path.name for path in tmp_path.iterdir()] == [".last.safetensors.tmp"]
+    assert [path.name for path in tmp_path.iterdir()] == [".manifest.json.tmp"]  # the manifest comes first
     with pytest.raises(UserError, match="no checkpoint at all"):
         load_state(tmp_path, "last")
     save_state(tmp_path, "last", {"w": torch.ones(3)}, {"epoch": 2})
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["last.json", "last.safetensors"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["last.json", "last.safetensors", "manifest.json"]
 
 
 def test_a_full_disk_is_told_in_one_sentence(tmp_path, monkeypatch):
@@ -98,7 +98,7 @@ def test_a_full_disk_is_told_in_one_sentence(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "replace", full)
-    with pytest.raises(UserError, match=r"cannot write .*last\.safetensors: No space left on device; free space"):
+    with pytest.raises(UserError, match=r"cannot write .*manifest\.json: No space left on device; free space"):
         save_state(tmp_path, "last", {"w": torch.ones(3)}, {})
     assert list(tmp_path.iterdir()) == []
 
