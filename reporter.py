@@ -20,6 +20,7 @@ from partial_equiv.runs import (
     peak_memory,
     write_standardised,
 )
+from progress import REPORT
 
 SHOWN = (
     "orbit/acc_upright",
@@ -208,7 +209,7 @@ def summary_table(config: Mapping[str, Any], summary: Mapping[str, Any], model: 
         ("training time", f"{summary['seconds']:.1f} s on {summary['device']}"),
     ]
     if path is not None:
-        rows.append(("run folder", str(path)))
+        rows += [("run folder", str(path)), ("report", str(path / REPORT))]
     rows += [
         (f"test {name.replace('/', ' ')}", f"{summary[f'test/{name}']:.4g}")
         for name in SHOWN

@@ -1,7 +1,7 @@
 """What asks a training to stop before its end: a signal, or that its time is over.
 
-Exit codes: 128 + the number of the signal (INT 130, USR1 138, TERM 143), and 75 after `train.max_minutes`. In each case
-the run is saved, and `resume=<run folder>` goes on with the very next step.
+Exit codes: 128 + the number of the signal (INT 130, USR1 138, USR2 140, TERM 143), and 75 after `train.max_minutes`. In
+each case the run is saved, and `resume=<run folder>` goes on with the very next step.
 """
 
 import signal

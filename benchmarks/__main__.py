@@ -28,6 +28,7 @@ from benchmarks import (
     rate,
     report,
     rotmnist,
+    saving,
     split,
     step,
 )
@@ -57,6 +58,7 @@ MORE: dict[str, Benchmark] = {
     "audit": audit.tables,
     "neighbours": neighbours.tables,
     "split": split.tables,
+    "saving": saving.tables,
 }
 BY_NAME: dict[str, Benchmark] = {"rotmnist": rotmnist.tables}
 """What runs by its name alone: hours on a CPU."""
