@@ -56,14 +56,12 @@ def run_command_line(main: Callable[[], Any]) -> int:
             if sentence:
                 complain(sentence)
             return LOST
-        from partial_equiv.errors import UserError
-
-        if isinstance(error, UserError):  # the processes did not meet
-            complain(str(error))
-            return USER_FAULT
         if reached(main, error):  # then it is no mistake of the command line, and the traceback should be seen
             raise
-        complain(explain_start(error))
+        from partial_equiv.errors import UserError
+
+        # A mistake is told by main itself, but for processes that did not meet.
+        complain(str(error) if isinstance(error, UserError) else explain_start(error))
         if folder := begun(error):
             remove_empty(folder)
         return USER_FAULT

@@ -87,7 +87,7 @@ def test_a_symmetry_run_is_exported(cli):  # noqa: F811
 
 
 MISTAKES = {
-    "do=export": "do=export and run=<run folder> go together",
+    "do=export": "do=export or do=report and run=<run folder> go together",
     "run=nowhere do=export": "is not a run folder",
     "export=tflite": "give onnx or torch or both",
     "run=empty do=export": "best.safetensors is missing",

@@ -304,7 +304,7 @@ def test_a_dry_run_says_the_effective_weights_and_draws_nothing(cli, tmp_path): 
         (["train=sie", *VECTORS, "dataset.no_objects=5"], "give 6 or more, 3 of each"),
         (["train=sie", *VECTORS, "test.probes=[class_accuracy]"], "measures networks of single images"),
         (["train=sie", *VECTORS, "test.rotation.heads=[depe]"], "did you mean 'deep'?"),
-        (["train=sie", *VECTORS, "train.lr=1e30", "train.epochs=2"], "the loss or its gradient is not finite any more"),
+        (["train=sie", *VECTORS, "train.lr=1e30", "train.epochs=2"], "the loss or its gradient is not finite in 3 steps in a row"),
         (["train=sie", "dataset=digit_turns", "augment=recorded"], "give augment=none"),
         (["dataset=digits", "test.probes=[retrieval]"], "needs several views of each object"),
     ],

@@ -168,7 +168,7 @@ def test_even_sizes_name_the_nearest_two(size):
 
 @pytest.mark.parametrize("size", [0, -1, "big", ""])
 def test_what_is_no_size_is_refused(size):
-    with pytest.raises(UserError, match="odd number, 'same' or 'full'"):
+    with pytest.raises(UserError, match="odd number up to 1023, 'same' or 'full'"):
         make_convs(size=size)
 
 

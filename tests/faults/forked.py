@@ -1,5 +1,6 @@
 """A command of main.py in a process of its own that may be killed: a fork, so that torch is loaded once."""
 
+import multiprocessing.util
 import os
 import signal
 import sys
@@ -49,6 +50,7 @@ def run(folder: Path, words: list[str], fault: Callable[[], None] = lambda: None
 
 def _command(folder: Path, log: Path, words: list[str], fault: Callable[[], None]) -> int:
     try:
+        multiprocessing.util._run_after_forkers()  # what its own forks do: no thread of the parent is there any more
         os.chdir(folder)
         with log.open("w") as file:
             os.dup2(file.fileno(), 1)
