@@ -14,6 +14,21 @@ import steps
 from partial_equiv.runs import atomic
 
 
+def nothing() -> Callable[[], None]:
+    """Let all go well."""
+    return lambda: None
+
+
+def put_a_file_in_the_place_of_checkpoints(number: int) -> Callable[[], None]:
+    """Take the folder of checkpoints away after a step, and leave a file there."""
+
+    def act() -> None:
+        Path("run/checkpoints").rename("run/elsewhere")
+        Path("run/checkpoints").write_text("not a folder")
+
+    return at_step(number, act)
+
+
 def kill() -> None:
     """Die at once, nothing flushed, nothing closed."""
     os.kill(os.getpid(), signal.SIGKILL)
@@ -48,7 +63,7 @@ def at_step(number: int, act: Callable[[], None]) -> Callable[[], None]:
     return plant
 
 
-def spoil_steps(numbers: set[int], value: float = float("nan")) -> Callable[[], None]:
+def spoil_steps(numbers: list[int], value: float = float("nan")) -> Callable[[], None]:
     """Let the loss of some steps, counted from 1, be no number."""
 
     def plant() -> None:
@@ -157,24 +172,28 @@ def kill_worker(number: int) -> Callable[[], None]:
     return at_step(number, act)
 
 
-def count(folder: Path) -> None:
+def count(folder: str) -> Callable[[], None]:
     """Count the steps and the writes of a run, and the seconds it takes, into a file."""
-    take, fsync, numbers, started = steps.Steps.take, os.fsync, [0, 0], time.monotonic()
 
-    def note() -> None:
-        (folder / "counted.json").write_text(json.dumps([*numbers, time.monotonic() - started]))
+    def plant() -> None:
+        take, fsync, numbers, started = steps.Steps.take, os.fsync, [0, 0], time.monotonic()
 
-    def counted_take(self, batch, index, no_steps):
-        numbers[0] += 1
-        note()
-        return take(self, batch, index, no_steps)
+        def note() -> None:
+            Path(folder, "counted.json").write_text(json.dumps([*numbers, time.monotonic() - started]))
 
-    def counted_flush(handle):
-        numbers[1] += not os.path.isdir(f"/proc/self/fd/{handle}")
-        note()
-        fsync(handle)
+        def counted_take(self, batch, index, no_steps):
+            numbers[0] += 1
+            note()
+            return take(self, batch, index, no_steps)
 
-    steps.Steps.take, os.fsync = counted_take, counted_flush
+        def counted_flush(handle):
+            numbers[1] += not os.path.isdir(f"/proc/self/fd/{handle}")
+            note()
+            fsync(handle)
+
+        steps.Steps.take, os.fsync = counted_take, counted_flush
+
+    return plant
 
 
 def counted(folder: Path) -> tuple[int, int, float]:

@@ -12,7 +12,6 @@ import torch
 from checkpointer import FOLDER, names_of, read_last
 from partial_equiv.runs import load_state
 from partial_equiv.runs.manifest import MANIFEST, read_manifest
-from tests.faults import faults
 from tests.faults.forked import run
 from tests.faults.runs import KINDS, rows_of
 
@@ -146,7 +145,7 @@ def test_two_checkpoints_are_kept_and_the_older_ones_go(finished):
 
 def test_weights_that_are_not_finite_are_not_saved(tmp_path):
     """Not through a loss, which is gated, but by whatever else: the last checkpoint stays, and is gone on from."""
-    ended = run(tmp_path, KINDS["classification"], faults.spoil_weights(8))
+    ended = run(tmp_path, KINDS["classification"], ("spoil_weights", 8))
     assert ended.code == 2
     (line,) = [line for line in ended.words.splitlines() if line.startswith("error")]
     assert "is not finite any more, so nothing is saved over the last checkpoint" in line
@@ -157,7 +156,7 @@ def test_weights_that_are_not_finite_are_not_saved(tmp_path):
 
 
 def test_a_full_disk_ends_a_run_in_one_line_and_spoils_nothing(tmp_path):
-    ended = run(tmp_path, KINDS["classification"], faults.fill_disk(40))
+    ended = run(tmp_path, KINDS["classification"], ("fill_disk", 40))
     assert ended.code == 2
     (line,) = [line for line in ended.words.splitlines() if line.startswith("error")]
     assert "No space left on device" in line and f"cannot write {tmp_path}/run/" in line
@@ -168,11 +167,7 @@ def test_a_full_disk_ends_a_run_in_one_line_and_spoils_nothing(tmp_path):
 
 
 def test_a_folder_that_became_read_only_is_named(tmp_path):
-    def plant():
-        faults.at_step(3, lambda: Path("run/checkpoints").rename("run/elsewhere"))()
-        faults.at_step(3, lambda: Path("run/checkpoints").write_text("not a folder"))()
-
-    ended = run(tmp_path, KINDS["classification"], plant)
+    ended = run(tmp_path, KINDS["classification"], ("put_a_file_in_the_place_of_checkpoints", 3))
     assert ended.code == 2
     assert f"error: cannot write {tmp_path}/run/checkpoints" in ended.words
 
@@ -181,7 +176,7 @@ def test_a_dead_reading_process_ends_the_run_in_one_line(tmp_path):
     from tests.faults.runs import write_pictures
 
     write_pictures(tmp_path)
-    ended = run(tmp_path, KINDS["two workers"], faults.kill_worker(1))
+    ended = run(tmp_path, KINDS["two workers"], ("kill_worker", 1))
     assert ended.code == 2
     (line,) = [line for line in ended.words.splitlines() if line.startswith("error")]
     assert "a reading process died" in line and "resume=" in line
@@ -189,7 +184,7 @@ def test_a_dead_reading_process_ends_the_run_in_one_line(tmp_path):
 
 
 def test_steps_that_are_not_finite_are_left_out_and_written_down(tmp_path):
-    ended = run(tmp_path, KINDS["classification"], faults.spoil_steps({2, 3, 9}))
+    ended = run(tmp_path, KINDS["classification"], ("spoil_steps", [2, 3, 9]))
     assert ended.code == 0, ended.words
     rows = rows_of(tmp_path / "run")
     assert [row.get("skipped_steps") for row in rows] == [2, 1, None]
@@ -200,7 +195,7 @@ def test_steps_that_are_not_finite_are_left_out_and_written_down(tmp_path):
 
 
 def test_too_many_in_a_row_end_the_run_with_their_examples(tmp_path):
-    ended = run(tmp_path, KINDS["classification"], faults.spoil_steps({7, 8, 9, 10}))
+    ended = run(tmp_path, KINDS["classification"], ("spoil_steps", [7, 8, 9, 10]))
     assert ended.code == 2
     (line,) = [line for line in ended.words.splitlines() if line.startswith("error")]
     assert "not finite in 3 steps in a row (epoch 2, step 4" in line

@@ -26,7 +26,7 @@ def whole(tmp_path_factory):
         if kind not in made:
             folder = tmp_path_factory.mktemp("whole")
             write_pictures(folder)
-            ended = run(folder, KINDS[kind], lambda: faults.count(folder))
+            ended = run(folder, KINDS[kind], ("count", str(folder)))
             assert ended.code == 0, ended.words
             made[kind] = folder, *faults.counted(folder)
         return made[kind]
@@ -59,18 +59,18 @@ def draw_kill(draw, steps, writes, seconds):
     """Return a fault, and seconds until a kill or None."""
     way = draw.choice(["step", "write", "write", "time"])
     if way == "step":
-        return faults.kill_at_step(draw.randint(1, steps)), None
+        return ("kill_at_step", draw.randint(1, steps)), None
     if way == "write":
-        return faults.kill_in_write(draw.randint(1, writes), draw.choice(["half", "whole", "named"])), None
-    return (lambda: None), draw.uniform(0, seconds)
+        return ("kill_in_write", draw.randint(1, writes), draw.choice(["half", "whole", "named"])), None
+    return (), draw.uniform(0, seconds)
 
 
 @pytest.mark.parametrize("step", [5, 7])
 def test_nothing_is_lost_beyond_the_last_checkpoint(step, tmp_path):
     """Five steps an epoch, a checkpoint every second one: the steps that are taken again are at most two."""
     kind = KINDS["classification"]
-    assert run(tmp_path, kind, faults.kill_at_step(step)).code == -9
-    ended = run(tmp_path, [*kind, "resume=auto"], lambda: faults.count(tmp_path))
+    assert run(tmp_path, kind, ("kill_at_step", step)).code == -9
+    ended = run(tmp_path, [*kind, "resume=auto"], ("count", str(tmp_path)))
     assert ended.code == 0, ended.words
     again = step + faults.counted(tmp_path)[0] - 15
     assert 0 <= again <= EVERY
@@ -79,7 +79,7 @@ def test_nothing_is_lost_beyond_the_last_checkpoint(step, tmp_path):
 @pytest.mark.parametrize(("name", "code"), [("SIGTERM", 143), ("SIGINT", 130), ("SIGUSR1", 138)])
 def test_a_signal_saves_and_exits_with_its_code(name, code, whole, tmp_path):
     kind = [word for word in KINDS["classification"] if "checkpoint_every" not in word]
-    ended = run(tmp_path, kind, faults.signal_at_step(6, name))
+    ended = run(tmp_path, kind, ("signal_at_step", 6, name))
     assert ended.code == code
     (line,) = [line for line in ended.words.splitlines() if "stopped" in line]
     assert line == f"stopped by {name} after step 3 of epoch 2: python main.py resume={tmp_path / 'run'} goes on"
