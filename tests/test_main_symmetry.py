@@ -161,7 +161,7 @@ def test_the_whole_loop_measure_train_audit(cli):  # noqa: F811
     """Digits turned by up to 45 degrees are measured; the suggested network is trained as it stands, and audited."""
     data = ["dataset=digits", "dataset.rot_interval=45", "dataset.copies=1", "dataset.size=20"]
     small = ["net.widths=[4,6,16]", "net.resolution=21", "net.no_latent=32", "net.decoder_width=8"]
-    stages = ["train.epochs=25", "train.stages.levels.epochs=15", "train.batch_size=40", "train.lr=0.005"]
+    stages = ["train.epochs=40", "train.stages.levels.epochs=25", "train.batch_size=40", "train.lr=0.005"]
     code, out, err = cli("+experiment=symmetry/report", *data, *small, *stages, "train.no_neighbours=20",
                          "hydra.run.dir=report")  # fmt: skip
     assert code == 0, err

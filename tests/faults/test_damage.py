@@ -86,6 +86,7 @@ def test_every_damage_is_noticed_and_the_checkpoint_before_is_used(copy, capsys,
     assert read_last(copy).path == path
 
 
+@pytest.mark.long
 def test_a_damaged_checkpoint_costs_its_own_steps_alone(copy, finished):
     """The run goes on from the one before, to the very same end."""
     flip(copy / f"{names_of(copy)[0]}.safetensors", random.Random(0))
@@ -107,7 +108,7 @@ def test_with_no_whole_checkpoint_the_newest_is_named(copy):
     assert line.startswith(f"error: run/{FOLDER}/000000015.safetensors has ") and "truncated" in line
 
 
-@pytest.mark.parametrize("damage", [flip, cut, remove])
+@pytest.mark.parametrize("damage", [flip, *(pytest.param(way, marks=pytest.mark.long) for way in (cut, remove))])
 @pytest.mark.parametrize("command", [["do=evaluate"], ["do=export", "export=torch"]])
 def test_damaged_best_weights_are_not_used(copy, damage, command):
     damage(copy / "best.safetensors", random.Random(2))
@@ -117,6 +118,7 @@ def test_damaged_best_weights_are_not_used(copy, damage, command):
     assert line.startswith("error: run/best.safetensors")
 
 
+@pytest.mark.long
 def test_another_architecture_is_named(copy):
     config = (copy / "config.yaml").read_text()
     (copy / "config.yaml").write_text(config.replace("no_hidden: 2", "no_hidden: 3"))
@@ -143,6 +145,7 @@ def test_two_checkpoints_are_kept_and_the_older_ones_go(finished):
     assert len(list((finished / FOLDER).iterdir())) == 4
 
 
+@pytest.mark.long
 def test_weights_that_are_not_finite_are_not_saved(tmp_path):
     """Not through a loss, which is gated, but by whatever else: the last checkpoint stays, and is gone on from."""
     ended = run(tmp_path, KINDS["classification"], ("spoil_weights", 8))
@@ -166,12 +169,14 @@ def test_a_full_disk_ends_a_run_in_one_line_and_spoils_nothing(tmp_path):
     assert ended.code == 0, ended.words
 
 
+@pytest.mark.long
 def test_a_folder_that_became_read_only_is_named(tmp_path):
     ended = run(tmp_path, KINDS["classification"], ("put_a_file_in_the_place_of_checkpoints", 3))
     assert ended.code == 2
     assert f"error: cannot write {tmp_path}/run/checkpoints" in ended.words
 
 
+@pytest.mark.long
 def test_a_dead_reading_process_ends_the_run_in_one_line(tmp_path):
     from tests.faults.runs import write_pictures
 

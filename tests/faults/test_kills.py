@@ -65,7 +65,7 @@ def draw_kill(draw, steps, writes, seconds):
     return (), draw.uniform(0, seconds)
 
 
-@pytest.mark.parametrize("step", [5, 7])
+@pytest.mark.parametrize("step", [pytest.param(5, marks=pytest.mark.long), 7])
 def test_nothing_is_lost_beyond_the_last_checkpoint(step, tmp_path):
     """Five steps an epoch, a checkpoint every second one: the steps that are taken again are at most two."""
     kind = KINDS["classification"]
@@ -76,7 +76,10 @@ def test_nothing_is_lost_beyond_the_last_checkpoint(step, tmp_path):
     assert 0 <= again <= EVERY
 
 
-@pytest.mark.parametrize(("name", "code"), [("SIGTERM", 143), ("SIGINT", 130), ("SIGUSR1", 138)])
+@pytest.mark.parametrize(
+    ("name", "code"),
+    [("SIGTERM", 143), *(pytest.param(*pair, marks=pytest.mark.long) for pair in (("SIGINT", 130), ("SIGUSR1", 138)))],
+)
 def test_a_signal_saves_and_exits_with_its_code(name, code, whole, tmp_path):
     kind = [word for word in KINDS["classification"] if "checkpoint_every" not in word]
     ended = run(tmp_path, kind, ("signal_at_step", 6, name))
@@ -88,6 +91,7 @@ def test_a_signal_saves_and_exits_with_its_code(name, code, whole, tmp_path):
     assert_same(whole("classification")[0] / "run", tmp_path / "run")
 
 
+@pytest.mark.long
 def test_a_training_whose_time_is_over_stops_and_goes_on(whole, tmp_path):
     ended = run(tmp_path, [*KINDS["classification"], "train.max_minutes=0.0001"])
     assert ended.code == 75

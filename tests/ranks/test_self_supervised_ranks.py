@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 import torch
 import torch.distributed as dist
-from torch import nn
 
 from dataset_constructor import construct_info
 from model_constructor import construct_model
@@ -57,8 +56,7 @@ def one_step(row, rank=0, ranks=1, *, joint=True):
     if joint:
         convert_norms(objective)
         assert any(isinstance(module, RankBatchNorm) for module in objective.modules())
-    wrapped = nn.parallel.DistributedDataParallel(objective) if ranks > 1 else objective
-    step = Steps(stage._replace(objective=wrapped), torch.device("cpu")).take(make_batch(rank, ranks), 0, 1)
+    step = Steps(stage, torch.device("cpu")).take(make_batch(rank, ranks), 0, 1)
     gradients = {name: parameter.grad.clone() for name, parameter in objective.named_parameters()}
     values = {"loss": step.loss, **step.metrics}
     return {"values": values, "gradients": gradients, "state": dict(objective.state_dict())}
