@@ -91,6 +91,8 @@ class Epoch:
         stage.objective.train()
         self.loader.set_epoch(stage.first_epoch + self.epoch, self.begun.step)
         agree_random(self.steps.device)
+        if self.begun.step == self.no_steps:  # stopped before its validation, which is told the rate of the last step
+            self.prepare(self.no_steps - 1)
         partial, look, wanted, stop = self.begun, None, False, False
         with terminal.steps(self.no_steps, f"epoch {self.number}", self.begun.step) as advance:
             batches = on_device(self.loader, self.steps.device, self.no_steps - self.begun.step)
