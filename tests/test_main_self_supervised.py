@@ -191,7 +191,8 @@ def test_a_finished_run_is_measured_again_to_the_same_numbers(cli, undrawn, summ
     code, again, err = cli("run=run", "do=evaluate")
     assert code == 0, err
     said = [
-        [line for line in out.splitlines() if not line.startswith(("wrote ", "run folder"))] for out in (trained, again)
+        [line for line in out.splitlines() if not line.startswith(("wrote ", "run folder", "report "))]
+        for out in (trained, again)
     ]
     assert said[0] == said[1] and len(said[0]) > 30
     first, second = map(measured, summaries)
@@ -304,7 +305,10 @@ def test_a_dry_run_says_the_effective_weights_and_draws_nothing(cli, tmp_path): 
         (["train=sie", *VECTORS, "dataset.no_objects=5"], "give 6 or more, 3 of each"),
         (["train=sie", *VECTORS, "test.probes=[class_accuracy]"], "measures networks of single images"),
         (["train=sie", *VECTORS, "test.rotation.heads=[depe]"], "did you mean 'deep'?"),
-        (["train=sie", *VECTORS, "train.lr=1e30", "train.epochs=2"], "the loss or its gradient is not finite in 3 steps in a row"),
+        (
+            ["train=sie", *VECTORS, "train.lr=1e30", "train.epochs=2"],
+            "the loss or its gradient is not finite in 3 steps in a row",
+        ),
         (["train=sie", "dataset=digit_turns", "augment=recorded"], "give augment=none"),
         (["dataset=digits", "test.probes=[retrieval]"], "needs several views of each object"),
     ],
