@@ -120,9 +120,9 @@ def names_of(folder: Path) -> list[str]:
 
 def save_best(folder: Path, progress: Progress, stage: Stage, spec: dict[str, Any]) -> None:
     """Write the weights of the best epoch so far as the checkpoint "best"."""
-    meta = {"spec": spec, "progress": asdict(progress)}
-    refuse_spoiled(stage.objective.state_dict())
-    save_state(folder, BEST, stage.objective.state_dict(), meta)
+    tensors = stage.objective.state_dict()
+    refuse_spoiled(tensors)
+    save_state(folder, BEST, tensors, {"spec": spec, "progress": asdict(progress)})
 
 
 def refuse_spoiled(tensors: Mapping[str, Tensor]) -> None:

@@ -113,7 +113,6 @@ class Epoch:
                     save(partial, stop)
                     # Stop a step later, as the ranks do that were not to save here and have not looked yet.
                     stop = seen.stop
-        self.loader.set_epoch(stage.first_epoch + self.epoch)  # who looks at the loader next sees all of it
         if look is not None:
             seen = look.read()
             partial = self.after(self.no_steps, seen)

@@ -20,6 +20,7 @@ from objective_constructor import Stage
 from partial_equiv.errors import UserError
 from partial_equiv.objectives import Objective
 from partial_equiv.runs import (
+    CHANGES_NOTHING,
     RunFolder,
     find_runs,
     is_finished,
@@ -34,7 +35,6 @@ from processes import is_first
 from progress import Terminal, skip_line
 from reporter import title_of
 from stopping import Stop
-from stored_config import CHANGES_NOTHING
 from train_choices import bind_train
 from trainer import Around
 

@@ -6,27 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from partial_equiv.errors import UserError
-from partial_equiv.runs import leaves, read_yaml
+from partial_equiv.runs import CHANGES_NOTHING, leaves, read_yaml
 from sentinels import normalise, parent
 
 CONFIG = "config.yaml"
-CHANGES_NOTHING = (
-    "comment",
-    "compile",
-    "cuda_visible_devices",
-    "device",
-    "no_workers",
-    "resume",
-    "skip_finished",
-    "tensorboard",
-    "train.checkpoint_every",
-    "train.keep_checkpoints",
-    "train.max_minutes",
-    "train.max_nonfinite",
-    "verbose",
-    "wandb",
-)
-"""Where, how and how often a run is done, shown and saved: runs that differ in these alone are one configuration."""
 MAY_CHANGE_ON_RESUME = (*CHANGES_NOTHING, "debug", "train.epochs", "train.patience", "train.probes", "train.stages")
 """What a continued run may be told anew: how far, where and how it is watched, not what is computed."""
 MAY_CHANGE_ON_EVALUATE = (

@@ -27,8 +27,7 @@ class Averages:
 
     def add(self, step: Step) -> None:
         """Count one step by its size."""
-        # Double precision, where there is any: sums over many batches should not depend on how they are cut.
-        wide = torch.float32 if step.loss.device.type == "mps" else torch.float64
+        wide = precision_of_sums(step.loss.device)
         size = torch.full((), step.size, dtype=wide, device=step.loss.device)
         if self.finite_only:
             size = torch.where(step.loss.isfinite(), size, 0)
@@ -41,7 +40,7 @@ class Averages:
 
     def load(self, totals: Mapping[str, float], sizes: Mapping[str, float], like: Tensor) -> None:
         """Take back sums that the host had read, on the device of `like`."""
-        wide = torch.float32 if like.device.type == "mps" else torch.float64
+        wide = precision_of_sums(like.device)
         self.totals = {name: torch.tensor(value, dtype=wide, device=like.device) for name, value in totals.items()}
         self.sizes = {name: torch.tensor(value, dtype=wide, device=like.device) for name, value in sizes.items()}
 
@@ -51,6 +50,11 @@ class Averages:
         if shared:
             totals, sizes = summed(totals), summed(sizes)
         return {name: total / sizes[name] for name, total in totals.items()}
+
+
+def precision_of_sums(device: torch.device) -> torch.dtype:
+    """Return double precision, where there is any: sums over many batches should not depend on how they are cut."""
+    return torch.float32 if device.type == "mps" else torch.float64
 
 
 def on_device(loader: Iterable[Any], device: torch.device, max_steps: int | None = None) -> Iterator[Any]:

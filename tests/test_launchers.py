@@ -15,6 +15,7 @@ import yaml
 
 import config_errors
 import launchers
+from tests import small
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = {
@@ -22,20 +23,7 @@ PACKAGES = {
     "slurm": "hydra_submitit_launcher",
     "slurm_local": "hydra_submitit_launcher",
 }
-SMALL = [
-    "net.no_hidden=3",
-    "net.no_blocks=1",
-    "kernel.no_hidden=4",
-    "kernel.size=3",
-    "base_group.no_samples=4",
-    "dataset.size=12",
-    "dataset.copies=1",
-    "dataset.no_train=96",
-    "dataset.no_validation=50",
-    "dataset.no_test=50",
-    "train.epochs=1",
-    "device=cpu",
-]
+SMALL = [*small.SMALL, "train.epochs=1"]
 
 
 def installed(package):

@@ -15,23 +15,10 @@ import trainer
 from checkpointer import read_last
 from partial_equiv.runs import read_log
 from sentinels import normalise
+from tests import small
 
 ROOT = Path(__file__).resolve().parents[1]
-SMALL = [
-    "net.no_hidden=3",
-    "net.no_blocks=1",
-    "net.dropout=0.2",
-    "kernel.no_hidden=4",
-    "kernel.size=3",
-    "base_group.no_samples=4",
-    "dataset.size=12",
-    "dataset.copies=1",
-    "dataset.no_train=96",
-    "dataset.no_validation=50",
-    "dataset.no_test=50",
-    "train.epochs=3",
-    "device=cpu",
-]
+SMALL = [*small.SMALL, "net.dropout=0.2", "train.epochs=3"]
 
 LAST_TWO = ("checkpoints/000000004", "checkpoints/000000006")  # two steps an epoch
 

@@ -19,6 +19,7 @@ import search_space
 import search_trial
 from partial_equiv import UserError
 from search_space import override_text, read_choices
+from tests import small
 
 ROOT = Path(__file__).resolve().parents[1]
 # Acts as main.py: its metric peaks at train.lr = 0.01, later epochs come nearer to it; conv=broken fails.
@@ -423,20 +424,7 @@ def test_trials_side_by_side_share_the_cores(monkeypatch):
     assert search_trial.environment(3)["OMP_NUM_THREADS"] == "5"
 
 
-SMALL = [
-    "net.no_hidden=3",
-    "net.no_blocks=1",
-    "kernel.no_hidden=4",
-    "kernel.size=3",
-    "base_group.no_samples=4",
-    "dataset.size=12",
-    "dataset.copies=1",
-    "dataset.no_train=96",
-    "dataset.no_validation=50",
-    "dataset.no_test=50",
-    "train.epochs=3",
-    "device=cpu",
-]
+SMALL = [*small.SMALL, "train.epochs=3"]
 
 
 @pytest.mark.long

@@ -19,6 +19,7 @@ from config_errors import groups, options_of
 from config_reader import read_config
 from partial_equiv import UserError
 from progress import Terminal
+from tests import small
 
 ROOT = Path(__file__).resolve().parents[1]
 LEARNED = {"loss": 0.51234, "accuracy": 0.75, "loss/part": 9.0}
@@ -219,20 +220,7 @@ def test_a_finished_run_in_one_line(tmp_path):
         progress.skip_line(tmp_path)
 
 
-SMALL = [
-    "net.no_hidden=3",
-    "net.no_blocks=1",
-    "kernel.no_hidden=4",
-    "kernel.size=3",
-    "base_group.no_samples=4",
-    "dataset.size=12",
-    "dataset.copies=1",
-    "dataset.no_train=96",
-    "dataset.no_validation=50",
-    "dataset.no_test=50",
-    "train.epochs=2",
-    "device=cpu",
-]
+SMALL = [*small.SMALL, "train.epochs=2"]
 
 
 @pytest.mark.long

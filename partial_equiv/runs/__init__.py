@@ -4,7 +4,7 @@ from partial_equiv.runs.artifacts import write_artifact
 from partial_equiv.runs.atomic import make_folder, sweep
 from partial_equiv.runs.environment import device_name, environment_facts, peak_memory
 from partial_equiv.runs.exports import NetworkFile, write_exports
-from partial_equiv.runs.finding import find_runs, is_finished, leaves
+from partial_equiv.runs.finding import CHANGES_NOTHING, find_runs, is_finished, leaves
 from partial_equiv.runs.folder import RunFolder, Sink, read_log
 from partial_equiv.runs.manifest import forget
 from partial_equiv.runs.naming import RunLabels, label_run
@@ -18,6 +18,7 @@ from partial_equiv.runs.tensorboard_sink import make_tensorboard_sink
 from partial_equiv.runs.wandb_sink import make_wandb_sink
 
 __all__ = [
+    "CHANGES_NOTHING",
     "FinishedRun",
     "NetworkFile",
     "RunFolder",

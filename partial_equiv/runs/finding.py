@@ -8,6 +8,23 @@ from partial_equiv.errors import UserError
 from partial_equiv.runs.folder import CONFIG, SUMMARY
 from partial_equiv.runs.plain_yaml import read_yaml
 
+CHANGES_NOTHING = (
+    "comment",
+    "compile",
+    "cuda_visible_devices",
+    "device",
+    "no_workers",
+    "resume",
+    "skip_finished",
+    "tensorboard",
+    "train.checkpoint_every",
+    "train.keep_checkpoints",
+    "train.max_minutes",
+    "train.max_nonfinite",
+    "verbose",
+    "wandb",
+)
+"""Where, how and how often a run is done, shown and saved: runs that differ in these alone are one configuration."""
 DEPTH = 4
 """Folders between the root and a run: date, time, number of the job in a sweep, and one to spare."""
 

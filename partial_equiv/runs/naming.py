@@ -4,28 +4,9 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-SAME_EXPERIMENT = (
-    "comment",
-    "compile",
-    "cuda_visible_devices",
-    "dataset.download",
-    "dataset.root",
-    "dataset.test_root",
-    "debug",
-    "device",
-    "hydra",
-    "no_workers",
-    "resume",
-    "seed",
-    "skip_finished",
-    "tensorboard",
-    "train.checkpoint_every",
-    "train.keep_checkpoints",
-    "train.max_minutes",
-    "train.max_nonfinite",
-    "verbose",
-    "wandb",
-)
+from partial_equiv.runs.finding import CHANGES_NOTHING
+
+SAME_EXPERIMENT = (*CHANGES_NOTHING, "dataset.download", "dataset.root", "dataset.test_root", "debug", "hydra", "seed")
 """Keys that do not tell one experiment from another; those below them neither."""
 IN_TITLE = ("base_group", "conv", "dataset", "kernel", "net", "train")
 """Groups whose option the title of a run names already."""
